@@ -1,0 +1,80 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+# hnswlib has no wheel and compiles for the building machine unless told otherwise; a build that
+# is copied to an older processor would die with SIGILL.
+export HNSWLIB_NO_NATIVE = 1
+ifeq ($(shell uname -m),x86_64)
+export CXXFLAGS = -O3 -march=x86-64-v3
+else
+export CXXFLAGS = -O3
+endif
+
+# Peers that the tests talk to: DCMTK, Orthanc, dciodvfy.
+DEBIAN_PACKAGES := dcmtk orthanc dicom3tools
+
+.PHONY: demo test lint unit wheel peers lock bench-receive clean
+
+demo: $(VENV)/.demo
+	$(BIN)/similis demo
+
+test: peers lint unit wheel
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+# The wheel alone, in an empty environment, from another folder.
+wheel: $(VENV)/.dev
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --no-isolation --outdir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install -q -c constraints.txt build/wheel/*.whl
+	cd / && "$(CURDIR)/build/wheel/venv/bin/similis" --help > /dev/null
+	cd / && "$(CURDIR)/build/wheel/venv/bin/similis" status --data "$(CURDIR)/build/wheel/data"
+
+bench-receive: $(VENV)/.dev
+	$(BIN)/python tests/bench/receive.py
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Similis needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
+	@command -v c++ > /dev/null \
+	  || { echo "hnswlib is compiled here and needs a C++ compiler: apt-get install g++ python3-dev"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "the venv module is missing: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install -q --upgrade pip
+	@touch $@
+
+peers:
+	@missing=$$(dpkg-query -W -f='$${Package} $${Status}\n' $(DEBIAN_PACKAGES) 2> /dev/null \
+	  | awk '/install ok installed/ { print $$1 }' | sort | comm -13 - \
+	  <(printf '%s\n' $(DEBIAN_PACKAGES) | sort)); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -q && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends $$missing; \
+	else echo "the tests need these Debian packages: apt-get install" $$missing; exit 1; fi
+
+# Pin what is installed now; run it in a fresh environment after changing pyproject.toml.
+lock: $(VENV)/.dev
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^pip==' > constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
