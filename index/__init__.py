@@ -1,0 +1,1 @@
+"""The study catalogue (SQL) and the vectors (HNSW): what is kept, and which cases are near."""

@@ -1,0 +1,30 @@
+"""The study catalogue: one object in six parts, each a file of its own.
+
+| part | what it does | methods |
+|---|---|---|
+| `intake.Intake` | receives | record |
+| `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
+| `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
+| `gallery.Gallery` | is searched | allowed, case_rows |
+| `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
+| `lookups.Lookups` | answers | series_files, instance_file, study_row, counts, … |
+
+The catalogue is the truth: what it has committed survives any crash, and the vector index can be
+rebuilt from it at any time.
+"""
+
+from __future__ import annotations
+
+from index.embeddings import Embeddings
+from index.gallery import Gallery
+from index.intake import Intake
+from index.lifecycle import Lifecycle
+from index.lookups import Lookups
+from index.reports import Reports
+
+
+class Catalogue(Intake, Lifecycle, Embeddings, Gallery, Reports, Lookups):
+    """All of the catalogue, over one engine and one clock; safe for many threads.
+
+    Any method may raise DatabaseUnavailable, and those that write CatalogueFull.
+    """

@@ -1,0 +1,98 @@
+"""Every error of the `index` house, as one tree.
+
+    CatalogueError
+    ├── DatabaseUnavailable     the database cannot be opened, read or written
+    │   └── CatalogueFull       … because there is no room left
+    ├── SchemaMismatch          the database was written by another version of Similis
+    ├── UnknownTransition       an event that a state does not allow (a programming error)
+    ├── UnknownKey              no row has this key (any more)
+    ├── BadVector               a vector that may not enter: wrong length, not finite, not unit
+    ├── BadQuery                a search that cannot be answered as asked
+    └── IndexNotSaved           the vector file could not be written; the catalogue is unharmed
+
+No message carries patient data: database errors are reported without their parameters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CatalogueError(Exception):
+    """Root of the house: everything `index` raises on purpose."""
+
+
+class DatabaseUnavailable(CatalogueError):
+    """The database at `url` (shown without its password) refused, for `reason`."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(f"The database {url} cannot be used: {reason}. {self.advice}")
+
+    advice = "Check that it exists, is running and may be written by this user."
+
+
+class CatalogueFull(DatabaseUnavailable):
+    """The database has no room left."""
+
+    advice = "Free space on its disk, then send again; nothing of this write was kept."
+
+
+class SchemaMismatch(CatalogueError):
+    """The database has schema `found`, this version of Similis knows up to `expected`."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        self.found = found
+        self.expected = expected
+        super().__init__(
+            f"The database has schema {found}, but this version of Similis knows only {expected}. "
+            "Install the version that wrote it, or a newer one, or restore an older backup."
+        )
+
+
+class UnknownTransition(CatalogueError):
+    """`event` has no meaning in `state`."""
+
+    def __init__(self, state: str, event: str) -> None:
+        self.state = state
+        self.event = event
+        super().__init__(f"Nothing in state {state} can answer the event {event}.")
+
+
+class UnknownKey(CatalogueError):
+    """No row of `table` has the key `key`."""
+
+    def __init__(self, table: str, key: int) -> None:
+        self.table = table
+        self.key = key
+        super().__init__(f"There is no {table} {key} in the catalogue (any more).")
+
+
+class BadVector(CatalogueError):
+    """A vector that may not enter the catalogue or the index, for `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"Refused a vector: {reason}. Check the encoder that made it.")
+
+
+class BadQuery(CatalogueError):
+    """A search whose `field` cannot be honoured, for `reason`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"Cannot search with this {field}: {reason}.")
+
+
+class IndexNotSaved(CatalogueError):
+    """The vector file at `path` could not be written, for `reason`."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"The vector index {path} was not saved: {reason}. Free space or check the folder; "
+            "no vector is lost, the next start rebuilds the file from the catalogue."
+        )

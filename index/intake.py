@@ -1,0 +1,172 @@
+"""The arrival of an instance: one transaction that makes or refreshes its rows.
+
+Owns the rules for the same instance twice and for a changed one, and winds the quiet timers. The
+files are the caller's: they are on disk before and stay there; the catalogue only points to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from index.attributes import IMAGE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, Attribute
+from index.db import Database
+from index.models import Base
+from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
+from index.states import Event, State, advance
+
+# Core tables and prepared statements: this is the one place where a millisecond counts.
+STUDY = Base.metadata.tables["study"]
+SERIES = Base.metadata.tables["series"]
+INSTANCE = Base.metadata.tables["instance"]
+
+_VERSIONS = (
+    select(INSTANCE, SERIES.c.study_id)
+    .join_from(INSTANCE, SERIES)
+    .where(INSTANCE.c.sop_instance_uid == bindparam("uid"))
+)
+_STUDY = select(STUDY).where(STUDY.c.study_instance_uid == bindparam("uid")).with_for_update()
+_SERIES = select(SERIES).where(
+    SERIES.c.study_id == bindparam("study"), SERIES.c.series_instance_uid == bindparam("uid")
+)
+
+
+class Intake(Database):
+    """The part of the catalogue that receives."""
+
+    def record(self, header: Header, stored: StoredFile, rule: QuietRule) -> Recorded:
+        """Enter an instance whose file is on disk; when this returns, so are its rows.
+
+        The same bytes again are a DUPLICATE and change nothing. Other bytes under a known SOP
+        Instance UID are REPLACED: both versions are kept, the one received last is current, and
+        the series concerned are DIRTY. This holds too when older bytes come back.
+        """
+        try:
+            return self._record(header, stored, rule)
+        except IntegrityError:
+            # Another process made the same study or series first; now it is there (PostgreSQL).
+            return self._record(header, stored, rule)
+
+    def _record(self, header: Header, stored: StoredFile, rule: QuietRule) -> Recorded:
+        with self.writing() as connection:
+            arrival = _Arrival(connection, header, rule, self.now())
+            versions = connection.execute(_VERSIONS, {"uid": header.sop_instance_uid}).all()
+            same = next((v for v in versions if v.sha256 == stored.sha256), None)
+            if same is not None and same.current:
+                return Recorded(
+                    Receipt.DUPLICATE, same.series_id, same.study_id, same.relative_path
+                )
+            study_id = arrival.study()
+            series_id = arrival.series(study_id)
+            for older in (v for v in versions if v.current):
+                arrival.retire(older, series_id)
+            if same is None:
+                arrival.instance(series_id, stored)
+                receipt = Receipt.REPLACED if versions else Receipt.NEW
+                return Recorded(receipt, series_id, study_id, stored.relative_path)
+            connection.execute(
+                update(INSTANCE).where(INSTANCE.c.id == same.id).values(current=True)
+            )
+            return Recorded(Receipt.REPLACED, series_id, study_id, same.relative_path)
+
+
+class _Arrival:
+    """One instance on its way into the tables, inside one transaction."""
+
+    def __init__(self, connection: Connection, header: Header, rule: QuietRule, now: float) -> None:
+        self._connection = connection
+        self._header = header
+        self._rule = rule
+        self._now = now
+
+    def study(self) -> int:
+        """Make or refresh the study; return its id."""
+        values = _clean(self._header, STUDY_ATTRIBUTES)
+        uid = {"uid": values["study_instance_uid"]}
+        row = self._connection.execute(_STUDY, uid).one_or_none()
+        if row is None:
+            return self._insert(STUDY, values | self._first(self._rule.study_s))
+        self._touch(STUDY, row, self._rule.study_s, _changes(row, values))
+        return int(row.id)
+
+    def series(self, study_id: int) -> int:
+        """Make or refresh the series; return its id."""
+        values = _clean(self._header, SERIES_ATTRIBUTES)
+        uid = {"study": study_id, "uid": values["series_instance_uid"]}
+        row = self._connection.execute(_SERIES, uid).one_or_none()
+        if row is None:
+            first = {"study_id": study_id, "revision": 1, "reason": ""}
+            return self._insert(SERIES, values | first | self._first(self._rule.series_s))
+        changes = {"revision": row.revision + 1} | _changes(row, values)
+        self._touch(SERIES, row, self._rule.series_s, changes)
+        return int(row.id)
+
+    def instance(self, series_id: int, stored: StoredFile) -> None:
+        """Insert the instance as the current version."""
+        self._insert(
+            INSTANCE,
+            _clean(self._header, IMAGE_ATTRIBUTES)
+            | {
+                "series_id": series_id,
+                "transfer_syntax_uid": self._header.transfer_syntax_uid,
+                "sha256": stored.sha256,
+                "size_bytes": stored.size_bytes,
+                "relative_path": stored.relative_path,
+                "received_at": self._now,
+                "current": True,
+            },
+        )
+
+    def retire(self, version: Row[Any], series_id: int) -> None:
+        """Make a version the older one; where it lies in another series, that one changed too."""
+        outdated = update(INSTANCE).where(INSTANCE.c.id == version.id)
+        self._connection.execute(outdated.values(current=False))
+        if version.series_id == series_id:
+            return
+        row = self._connection.execute(select(SERIES).where(SERIES.c.id == version.series_id)).one()
+        self._touch(SERIES, row, self._rule.series_s, {"revision": row.revision + 1})
+        row = self._connection.execute(select(STUDY).where(STUDY.c.id == version.study_id)).one()
+        self._touch(STUDY, row, self._rule.study_s, {})
+
+    def _insert(self, table: Table, values: Mapping[str, Any]) -> int:
+        inserted = insert(table).returning(table.c.id)
+        key: int = self._connection.execute(inserted, values).scalar_one()
+        return key
+
+    def _first(self, wait_s: float) -> dict[str, Any]:
+        return {
+            "state": State.RECEIVING,
+            "burst_started_at": self._now,
+            "last_received_at": self._now,
+            "quiet_at": self._now + min(wait_s, self._rule.cap_s),
+        }
+
+    def _touch(self, table: Table, row: Row[Any], wait_s: float, changes: dict[str, Any]) -> None:
+        """Tell a study or series of the arrival: state, quiet timer and what else changed.
+
+        A burst begins with the first instance after the timer fired. In a study of several
+        modalities, the longest wait counts.
+        """
+        started = self._now if row.quiet_at is None else row.burst_started_at
+        quiet_at = max(self._now + wait_s, row.quiet_at or 0.0)
+        values: dict[str, Any] = {
+            "state": advance(row.state, Event.INSTANCE),
+            "burst_started_at": started,
+            "last_received_at": self._now,
+            "quiet_at": min(quiet_at, started + self._rule.cap_s),
+        }
+        touched = update(table).where(table.c.id == bindparam("key"))
+        self._connection.execute(touched, values | changes | {"key": row.id})
+
+
+def _clean(header: Header, attributes: Iterable[Attribute]) -> dict[str, str]:
+    return {a.column: a.clean(getattr(header, a.column)) for a in attributes}
+
+
+def _changes(row: Row[Any], values: Mapping[str, str]) -> dict[str, str]:
+    """Return what the newest instance says otherwise; an empty value says nothing."""
+    known = row._mapping
+    return {name: value for name, value in values.items() if value and value != known[name]}

@@ -1,0 +1,148 @@
+"""How series and studies go from state to state after they were received.
+
+Owns the quiet timers' firing and the derivation of a study's state from its series. Which state
+follows which is the table in `states`. Every call may be repeated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+
+from index.attributes import TEXT_LENGTH
+from index.db import Database
+from index.errors import UnknownKey
+from index.jobs import JobKind, enqueue
+from index.models import Clip, Series, Study
+from index.states import (
+    OPEN_STATES,
+    REPORTABLE_STATES,
+    SETTLED_STATES,
+    Event,
+    State,
+    advance,
+)
+
+
+class Lifecycle(Database):
+    """The part of the catalogue that moves series and studies on."""
+
+    def close_quiet(self, force: bool = False) -> int:
+        """Make every series QUIET whose timer has run out, with a job to embed it; count them.
+
+        `force` does not wait for the timers.
+        """
+        with self.writing() as connection:
+            now = self.now()
+            due = select(Series.id, Series.state).where(Series.state.in_(OPEN_STATES))
+            if not force:
+                due = due.where(Series.quiet_at <= now)
+            rows = connection.execute(due.order_by(Series.quiet_at)).all()
+            for series_id, state in rows:
+                moved = update(Series).where(Series.id == series_id)
+                connection.execute(moved.values(state=advance(state, Event.QUIET), quiet_at=None))
+                enqueue(connection, JobKind.EMBED, series_id, due_at=now)
+            return len(rows)
+
+    def close_studies(self, force: bool = False) -> int:
+        """Ask for a report on every study that is indexed and whose timer ran out; count them.
+
+        A study is indexed when all its series are settled and one of them has vectors. `force`
+        does not wait for the timers.
+        """
+        with self.writing() as connection:
+            now = self.now()
+            due = select(Study.id).where(
+                Study.state.in_(REPORTABLE_STATES), Study.quiet_at.is_not(None)
+            )
+            if not force:
+                due = due.where(Study.quiet_at <= now)
+            studies = connection.execute(due.order_by(Study.quiet_at)).scalars().all()
+            for study_id in studies:
+                connection.execute(update(Study).where(Study.id == study_id).values(quiet_at=None))
+                enqueue(connection, JobKind.REPORT, study_id, due_at=now)
+            return len(studies)
+
+    def mark_indexed(self, series_id: int, revision: int) -> State:
+        """Note that the vectors of a series can be found; return its state.
+
+        Like all moves of a series it has no effect when the series changed since `revision`.
+        """
+        with self.writing() as connection:
+            return move_series(connection, series_id, revision, Event.INDEX)
+
+    def quarantine(self, series_id: int, revision: int, reason: str) -> State:
+        """Put a series aside that cannot be read, with its vectors removed; return its state."""
+        with self.writing() as connection:
+            return put_aside(connection, series_id, revision, Event.REJECT, reason)
+
+    def skip(self, series_id: int, revision: int, reason: str) -> State:
+        """Pass over a series that holds nothing to embed; return its state."""
+        with self.writing() as connection:
+            return put_aside(connection, series_id, revision, Event.SKIP, reason)
+
+    def mark_reported(self, study_id: int) -> State:
+        """Note that the similar cases of a study were reported; return its state."""
+        with self.writing() as connection:
+            return _move_study(connection, study_id, Event.REPORT)
+
+    def mark_committed(self, study_id: int) -> State:
+        """Note that the archive keeps the study's report; return its state."""
+        with self.writing() as connection:
+            return _move_study(connection, study_id, Event.COMMIT)
+
+
+def move_series(
+    connection: Connection, series_id: int, revision: int, event: Event, *, reason: str = ""
+) -> State:
+    """Let `event` happen to a series, and to its study when it was the last to settle."""
+    row = connection.execute(
+        select(Series.state, Series.revision, Series.study_id).where(Series.id == series_id)
+    ).one_or_none()
+    if row is None:
+        raise UnknownKey("series", series_id)
+    found, found_revision, study_id = row
+    if found_revision != revision:
+        return found
+    state = advance(found, event)
+    moved = update(Series).where(Series.id == series_id)
+    connection.execute(moved.values(state=state, quiet_at=None, reason=reason))
+    if state in SETTLED_STATES:
+        _settle(connection, study_id)
+    return state
+
+
+def put_aside(
+    connection: Connection, series_id: int, revision: int, event: Event, reason: str
+) -> State:
+    """Let REJECT or SKIP happen to a series, and remove its vectors."""
+    reason = reason[:TEXT_LENGTH]
+    state = move_series(connection, series_id, revision, event, reason=reason)
+    if state in (State.QUARANTINED, State.SKIPPED):
+        # What the vectors showed is no longer what is stored.
+        connection.execute(delete(Clip).where(Clip.series_id == series_id))
+    return state
+
+
+def _settle(connection: Connection, study_id: int) -> None:
+    """Derive a study's state from its series, once all of them are settled."""
+    rows = connection.execute(select(Series.state).where(Series.study_id == study_id))
+    states = set(rows.scalars())
+    if not states <= set(SETTLED_STATES):
+        return
+    if State.INDEXED in states:
+        _move_study(connection, study_id, Event.INDEX)
+    else:
+        event = Event.REJECT if State.QUARANTINED in states else Event.SKIP
+        _move_study(connection, study_id, event, quiet_at=None)  # there is nothing to report
+
+
+def _move_study(connection: Connection, study_id: int, event: Event, **values: Any) -> State:
+    found = select(Study.state).where(Study.id == study_id)
+    row = connection.execute(found).one_or_none()
+    if row is None:
+        raise UnknownKey("study", study_id)
+    state = advance(row.state, event)
+    connection.execute(update(Study).where(Study.id == study_id).values(state=state, **values))
+    return state

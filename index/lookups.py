@@ -1,0 +1,156 @@
+"""Plain questions to the catalogue: a study, a series' files, an instance, and how much of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import ColumnExpressionArgument, Connection, func, select
+
+from index.attributes import STUDY_ATTRIBUTES
+from index.db import Database
+from index.errors import UnknownKey
+from index.models import Clip, Embedding, Instance, Job, Report, Series, Study
+from index.records import Counts, InstanceFile, Quarantined, SeriesFiles, StoredFile, StudyRow
+from index.states import State
+
+_PAGE = 1_000  # rows read in one transaction
+_FILE = (
+    Instance.sop_instance_uid,
+    Instance.sop_class_uid,
+    Instance.transfer_syntax_uid,
+    Instance.relative_path,
+)
+
+
+class Lookups(Database):
+    """The part of the catalogue that answers what is there."""
+
+    def series_files(self, series_id: int) -> SeriesFiles:
+        """Return a series with the current version of each instance; raises UnknownKey."""
+        with self.reading() as connection:
+            row = connection.execute(
+                select(
+                    Series.study_id,
+                    Study.study_instance_uid,
+                    Series.series_instance_uid,
+                    Series.modality,
+                    Series.revision,
+                )
+                .join_from(Series, Study, Series.study_id == Study.id)
+                .where(Series.id == series_id)
+            ).one_or_none()
+            if row is None:
+                raise UnknownKey("series", series_id)
+            files = connection.execute(
+                select(*_FILE)
+                .where(Instance.series_id == series_id, Instance.current)
+                .order_by(Instance.sop_instance_uid)
+            )
+            return SeriesFiles(series_id, *row, files=tuple(InstanceFile(*file) for file in files))
+
+    def instance_file(self, sop_instance_uid: str) -> InstanceFile | None:
+        """Return the current version of an instance."""
+        with self.reading() as connection:
+            row = connection.execute(
+                select(*_FILE).where(
+                    Instance.sop_instance_uid == sop_instance_uid, Instance.current
+                )
+            ).one_or_none()
+            return None if row is None else InstanceFile(*row)
+
+    def kept_files(self) -> Iterator[StoredFile]:
+        """Yield the file of every version of every instance, in order of arrival."""
+        last = 0
+        while True:
+            with self.reading() as connection:
+                rows = connection.execute(
+                    select(
+                        Instance.id, Instance.relative_path, Instance.sha256, Instance.size_bytes
+                    )
+                    .where(Instance.id > last)
+                    .order_by(Instance.id)
+                    .limit(_PAGE)
+                ).all()
+            for row in rows:
+                last = row.id
+                yield StoredFile(row.relative_path, row.sha256, row.size_bytes)
+            if not rows:
+                return
+
+    def study_uid(self, study_id: int) -> str:
+        """Return a study's Study Instance UID; raises UnknownKey."""
+        with self.reading() as connection:
+            uid = connection.execute(
+                select(Study.study_instance_uid).where(Study.id == study_id)
+            ).scalar_one_or_none()
+        if uid is None:
+            raise UnknownKey("study", study_id)
+        return uid
+
+    def study_row(self, study_instance_uid: str) -> StudyRow | None:
+        """Return what is known of a study; instances are counted in their current versions."""
+        with self.reading() as connection:
+            study = connection.execute(
+                select(Study.__table__).where(Study.study_instance_uid == study_instance_uid)
+            ).one_or_none()
+            if study is None:
+                return None
+            modalities = connection.execute(
+                select(Series.modality).where(Series.study_id == study.id)
+            ).scalars()
+            series = sorted(modalities)
+            instances = connection.execute(
+                select(func.count())
+                .select_from(Instance)
+                .join(Series, Instance.series_id == Series.id)
+                .where(Series.study_id == study.id, Instance.current)
+            ).scalar_one()
+        return StudyRow(
+            id=study.id,
+            state=State(study.state),
+            series=len(series),
+            instances=instances,
+            modalities=tuple(dict.fromkeys(modality for modality in series if modality)),
+            **{a.column: study._mapping[a.column] for a in STUDY_ATTRIBUTES},
+        )
+
+    def find_study_by_accession(self, accession_number: str) -> tuple[str, ...]:
+        """Return the Study Instance UIDs that carry an accession number; none for an empty one."""
+        if not accession_number:
+            return ()
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(Study.study_instance_uid)
+                .where(Study.accession_number == accession_number)
+                .order_by(Study.study_instance_uid)
+            )
+            return tuple(rows.scalars())
+
+    def counts(self) -> Counts:
+        """Return how much of everything there is."""
+        with self.reading() as connection:
+            quarantined = connection.execute(
+                select(Series.series_instance_uid, Series.reason)
+                .where(Series.state == State.QUARANTINED)
+                .order_by(Series.id)
+            )
+            return Counts(
+                studies=_count_by(connection, Study.state),
+                series=_count_by(connection, Series.state),
+                instances=_count(connection, Instance.current),
+                clips=_count(connection, Clip.id.is_not(None)),
+                embeddings=_count_by(connection, Embedding.model_id),
+                jobs=_count_by(connection, Job.state),
+                reports=_count_by(connection, Report.state),
+                quarantined=tuple(Quarantined(*row) for row in quarantined),
+            )
+
+
+def _count(connection: Connection, condition: ColumnExpressionArgument[bool]) -> int:
+    return connection.execute(select(func.count()).where(condition)).scalar_one()
+
+
+def _count_by(connection: Connection, column: Any) -> dict[str, int]:
+    rows = connection.execute(select(column, func.count()).group_by(column).order_by(column))
+    return {str(value): number for value, number in rows}

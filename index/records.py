@@ -1,0 +1,329 @@
+"""The values that cross the border of the `index` house.
+
+Plain frozen dataclasses; no rows, no SQL. Dates stay DICOM strings (DA, "20240131"), moments are
+UTC datetimes, vectors are float32. Values that hold arrays compare by identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.states import State
+
+# --- what comes in -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What the catalogue keeps of an instance's data set: one field per `ATTRIBUTES` column.
+
+    Values are as read; `Attribute.clean` makes them storable when they are recorded. The caller
+    has checked that the UIDs are UIDs.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    accession_number: str = ""
+    study_id: str = ""
+    study_description: str = ""
+    referring_physician_name: str = ""
+    patient_age: str = ""
+    institution_name: str = ""
+    modality: str = ""
+    body_part_examined: str = ""
+    series_number: str = ""
+    series_description: str = ""
+    protocol_name: str = ""
+    manufacturer: str = ""
+    instance_number: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file already on disk; `sha256` is the hex digest of the data set's bytes."""
+
+    relative_path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuietRule:
+    """How long silence must last before a series or a study counts as complete, in seconds.
+
+    `cap_s` bounds the wait from the first instance of a burst, so that a trickle cannot starve.
+    """
+
+    series_s: float
+    study_s: float
+    cap_s: float
+
+
+class Receipt(StrEnum):
+    """What the catalogue made of an instance."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The answer to `record`; the catalogue points to `kept_path`, not always the file given."""
+
+    receipt: Receipt
+    series_id: int
+    study_id: int
+    kept_path: str
+
+
+# --- what the embedding steps exchange -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFile:
+    """The current version of an instance."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    relative_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesFiles:
+    """A series as it stands at `revision`, current versions only, in order of SOP Instance UID."""
+
+    series_id: int
+    study_id: int
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    revision: int
+    files: tuple[InstanceFile, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipRecord:
+    """One embedded clip: kind, length, SOP Instance UIDs in order, unit vector (D,)."""
+
+    kind: str
+    frames: int
+    sources: tuple[str, ...]
+    vector: NDArray[np.float32]
+
+
+# --- what the search exchanges -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PatientKey:
+    """Who a patient is: an identifier and who issued it."""
+
+    patient_id: str
+    issuer_of_patient_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Query:
+    """A search by M unit vectors (M, D); a filter that is None lets everything pass.
+
+    Dates are DA strings, both ends included; a study without a date fails a date filter.
+    """
+
+    vectors: NDArray[np.float32]
+    k: int = 10
+    modality: str | None = None
+    body_part: str | None = None
+    date_from: str | None = None
+    date_to: str | None = None
+    exclude_patient: PatientKey | None = None
+    exclude_study_uid: str | None = None
+    min_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """An earlier study, how near it is and why: its clip that matches row `query_clip` best.
+
+    `rank` counts from 1, `score` is the cosine; `sop_instance_uid` is the clip's middle source.
+    """
+
+    rank: int
+    score: float
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    query_clip: int
+    kind: str
+    modality: str
+    body_part: str
+    study_date: str
+    study_description: str
+    patient_id: str
+    issuer_of_patient_id: str
+    patient_sex: str
+    patient_age: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Cases by falling score, one per study.
+
+    `complete`: no case is missing for want of an indexed vector; `exact`: every allowed vector
+    was compared, not only the graph's candidates; `searched`: vectors in the index.
+    """
+
+    cases: tuple[Case, ...]
+    complete: bool
+    exact: bool
+    model_id: str
+    searched: int
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSource:
+    """Where a vector came from: its series, its kind and its SOP Instance UIDs."""
+
+    series_instance_uid: str
+    kind: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StudyVectors:
+    """All vectors (M, D) of a study by one model, with the source of each row."""
+
+    study_id: int
+    study_instance_uid: str
+    patient: PatientKey
+    state: State
+    vectors: NDArray[np.float32]
+    rows: tuple[VectorSource, ...]
+
+
+# --- what is read back ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRow:
+    """A study as the catalogue holds it; `id` is its key, `study_id` is StudyID (0020,0010)."""
+
+    id: int
+    state: State
+    series: int
+    instances: int
+    modalities: tuple[str, ...]
+    patient_id: str
+    issuer_of_patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    study_instance_uid: str
+    study_date: str
+    study_time: str
+    accession_number: str
+    study_id: str
+    study_description: str
+    referring_physician_name: str
+    patient_age: str
+    institution_name: str
+
+
+class ReportState(StrEnum):
+    """How far a report has come."""
+
+    CREATED = "created"
+    SENT = "sent"
+    COMMITTED = "committed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedCase:
+    """A study that a report names."""
+
+    rank: int
+    score: float
+    study_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFile:
+    """An object that goes out beside the report, such as a contact sheet."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    relative_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewReport:
+    """A report to be kept; `predecessor` is the SOP Instance UID of the one it supersedes."""
+
+    study_id: int
+    destination: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    relative_path: str
+    model_id: str
+    cases: tuple[ReportedCase, ...] = ()
+    attachments: tuple[ReportFile, ...] = ()
+    predecessor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRow:
+    """A report as kept; `number` counts from 1 per study and destination."""
+
+    id: int
+    number: int
+    created_at: datetime
+    state: ReportState
+    study_id: int
+    destination: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    relative_path: str
+    model_id: str
+    cases: tuple[ReportedCase, ...]
+    attachments: tuple[ReportFile, ...]
+    predecessor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A series that could not be embedded, and why."""
+
+    series_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much of everything there is; keys are states, or model ids for embeddings."""
+
+    studies: Mapping[str, int]
+    series: Mapping[str, int]
+    instances: int
+    clips: int
+    embeddings: Mapping[str, int]
+    jobs: Mapping[str, int]
+    reports: Mapping[str, int]
+    quarantined: tuple[Quarantined, ...]
