@@ -1,0 +1,1 @@
+"""The DICOM node: receives studies, answers with similar cases; puts the other houses together."""

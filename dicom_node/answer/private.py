@@ -1,0 +1,89 @@
+"""The private block of a similarity query: group 0099, creator `SIMILIS 01`, as one table.
+
+A requestor chooses where in the group the block lies (PS3.5 7.8.1); answers lie in the same place.
+"""
+
+from dataclasses import dataclass
+
+from pydicom.datadict import add_private_dict_entries
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
+
+GROUP = 0x0099
+CREATOR = "SIMILIS 01"
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateElement:
+    """One element of the block."""
+
+    element: int
+    vr: str
+    keyword: str
+    name: str
+
+
+RANK = PrivateElement(0x01, "US", "SimilarityRank", "Similarity Rank")
+SCORE = PrivateElement(0x02, "FD", "SimilarityScore", "Similarity Score")
+QUERY_STUDY = PrivateElement(0x03, "UI", "QueryStudyInstanceUID", "Query Study Instance UID")
+QUERY_SERIES = PrivateElement(0x04, "UI", "QuerySeriesInstanceUID", "Query Series Instance UID")
+QUERY_INSTANCE = PrivateElement(0x05, "UI", "QuerySOPInstanceUID", "Query SOP Instance UID")
+QUERY_TEXT = PrivateElement(0x06, "UT", "QueryText", "Query Text")
+METRIC = PrivateElement(0x07, "CS", "SimilarityMetric", "Similarity Metric")
+ENCODER = PrivateElement(0x08, "LO", "EncoderIdentifier", "Encoder Identifier")
+SNAPSHOT = PrivateElement(0x09, "LO", "IndexSnapshotIdentifier", "Index Snapshot Identifier")
+BEST_SERIES = PrivateElement(0x0A, "UI", "BestMatchingSeriesUID", "Best Matching Series UID")
+BEST_INSTANCE = PrivateElement(0x0B, "UI", "BestMatchingInstanceUID", "Best Matching Instance UID")
+MAXIMUM_RESULTS = PrivateElement(0x0C, "US", "MaximumResults", "Maximum Results")
+SCOPE = PrivateElement(0x0D, "CS", "SimilarityScope", "Similarity Scope")
+SCORE_TEXT = PrivateElement(0x0E, "DS", "SimilarityScoreText", "Similarity Score as Text")
+REASON = PrivateElement(0x0F, "LT", "SimilarityReason", "Similarity Reason")
+
+ELEMENTS = (
+    RANK, SCORE, QUERY_STUDY, QUERY_SERIES, QUERY_INSTANCE, QUERY_TEXT, METRIC, ENCODER, SNAPSHOT,
+    BEST_SERIES, BEST_INSTANCE, MAXIMUM_RESULTS, SCOPE, SCORE_TEXT, REASON,
+)  # fmt: skip
+
+
+def register() -> None:
+    """Teach pydicom the block, so that values that arrive as UN are converted; idempotent."""
+    add_private_dict_entries(
+        CREATOR,
+        {(GROUP << 16) | 0x1000 | e.element: (e.vr, "1", e.name, "") for e in ELEMENTS},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The block of one dataset: its place in the group, chosen by whoever wrote it."""
+
+    number: int
+
+    @classmethod
+    def find(cls, identifier: Dataset) -> "Block | None":
+        """Return the block that `identifier` reserves for our creator, if it does."""
+        for number in range(0x10, 0x100):
+            element = identifier.get(Tag(GROUP, number))
+            if element is not None and str(element.value).strip() == CREATOR:
+                return cls(number)
+        return None
+
+    def tag(self, element: PrivateElement) -> BaseTag:
+        """Return the tag of `element` in this block."""
+        return Tag(GROUP, (self.number << 8) | element.element)
+
+    def text(self, identifier: Dataset, element: PrivateElement) -> str:
+        """Return a requested value as text, empty when absent or a universal match."""
+        found = identifier.get(self.tag(element))
+        value = None if found is None else found.value
+        if isinstance(value, bytes):  # a UN the dictionary could not help with
+            value = value.decode("ascii", "replace")
+        return "" if value is None else str(value).strip("\x00 ")
+
+    def reserve(self, answer: Dataset) -> None:
+        """Write the creator element into `answer`."""
+        answer.add_new(Tag(GROUP, self.number), "LO", CREATOR)
+
+    def put(self, answer: Dataset, element: PrivateElement, value: object) -> None:
+        """Write one element into `answer`."""
+        answer.add_new(self.tag(element), element.vr, value)

@@ -1,0 +1,79 @@
+"""One similar study as a C-FIND response: the requested keys, and the private block on request."""
+
+from collections.abc import Callable
+
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+
+from dicom_node.answer import private
+from index.attributes import STUDY_ATTRIBUTES
+from index.records import Case, StudyRow
+
+_COLUMNS = {attribute.keyword: attribute.column for attribute in STUDY_ATTRIBUTES}
+_COMPUTED: dict[str, Callable[[Case, StudyRow], str | int | list[str]]] = {
+    "ModalitiesInStudy": lambda case, row: list(row.modalities),
+    "Modality": lambda case, row: case.modality,
+    "BodyPartExamined": lambda case, row: case.body_part,
+    "NumberOfStudyRelatedSeries": lambda case, row: row.series,
+    "NumberOfStudyRelatedInstances": lambda case, row: row.instances,
+    "InstanceAvailability": lambda case, row: "ONLINE",
+}
+# Keys that are answered although the request does not say so by a value of ours.
+_CONTROL = frozenset({"SpecificCharacterSet", "QueryRetrieveLevel", "RetrieveAETitle"})
+
+
+class Responder:
+    """Writes the responses of one query.
+
+    A response holds no attribute that was not requested (PS3.4 C.4.1.1.3.2), but for those that
+    every response must have.
+    """
+
+    _known = frozenset(_COLUMNS) | frozenset(_COMPUTED) | _CONTROL
+
+    def __init__(
+        self, identifier: Dataset, *, query_study_uid: str, model_id: str, retrieve_ae_title: str
+    ) -> None:
+        self._requested = [
+            keyword_for_tag(element.tag) for element in identifier if not element.tag.is_private
+        ]
+        self._block = private.Block.find(identifier)
+        self._query_study_uid = query_study_uid
+        self._model_id = model_id
+        self._retrieve_ae_title = retrieve_ae_title
+
+    @property
+    def complete(self) -> bool:
+        """Whether every requested key can be answered (pending FF00, else FF01)."""
+        return self._known.issuperset(self._requested)
+
+    def answer(self, case: Case, row: StudyRow) -> Dataset:
+        """Return the response for one case."""
+        answer = Dataset()
+        answer.SpecificCharacterSet = "ISO_IR 192"
+        answer.QueryRetrieveLevel = "STUDY"
+        answer.RetrieveAETitle = self._retrieve_ae_title
+        for keyword in self._requested:
+            if keyword in _COLUMNS:
+                setattr(answer, keyword, getattr(row, _COLUMNS[keyword]))
+            elif keyword in _COMPUTED:
+                setattr(answer, keyword, _COMPUTED[keyword](case, row))
+            elif keyword and keyword not in _CONTROL:
+                setattr(answer, keyword, None)
+        if self._block is not None:
+            self._put_block(self._block, answer, case)
+        return answer
+
+    def _put_block(self, block: private.Block, answer: Dataset, case: Case) -> None:
+        block.reserve(answer)
+        for element, value in (
+            (private.RANK, case.rank),
+            (private.SCORE, round(case.score, 6)),
+            (private.QUERY_STUDY, self._query_study_uid),
+            (private.METRIC, "COSINE"),
+            (private.ENCODER, self._model_id),
+            (private.BEST_SERIES, case.series_instance_uid),
+            (private.BEST_INSTANCE, case.sop_instance_uid),
+            (private.SCORE_TEXT, f"{case.score:.4f}"),
+        ):
+            block.put(answer, element, value)

@@ -1,0 +1,252 @@
+"""The content tree of a report: a TID 1500 Measurement Report with one group per similar case.
+
+Everything in a report is said of the header's patient unless the Subject Context says otherwise.
+Score and rank are statements about the query and stand in the group; what is said of a neighbour
+stands in its Reference case container, whose subject is a pseudonym (PS3.16 TID 1006, 1007).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from dicom_node.answer import codes
+from dicom_node.answer.content_item import (
+    Relation,
+    code,
+    container,
+    image,
+    number,
+    root,
+    text,
+    uid_reference,
+)  # fmt: skip
+from dicom_node.answer.evidence import KeyImage, QueryEvidence, integer_of, text_of
+from dicom_node.answer.pseudonym import Pseudonymised, pseudonym, pseudonymous_uid
+from index.records import Case, Ranking
+
+DISCLAIMER = "Decision support only. Not a diagnosis."
+
+# A reading aid and no more: a cosine is not a probability, and no study set these limits.
+_CATEGORIES = ((0.85, codes.HIGH), (0.6, codes.MODERATE))
+
+_PER_YEAR = {"D": 365, "W": 52, "M": 12, "Y": 1}
+_OLDEST_BAND_YEARS = 90  # older people are few enough to be recognised by their age
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """What found the cases; `parameters` are sentences such as `metric=cosine`.
+
+    A report says that the encoder is untrained unless `trained` is set.
+    """
+
+    name: str
+    version: str
+    manufacturer: str
+    parameters: tuple[str, ...] = ()
+    trained: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observer:
+    """The device that answers for the content: AE title and the UID of the installation."""
+
+    ae_title: str
+    device_uid: str
+
+
+def measurement_report(
+    *,
+    title: codes.CodedConcept,
+    query: QueryEvidence,
+    ranking: Ranking,
+    algorithm: Algorithm,
+    observer: Observer,
+    secret: bytes,
+) -> Dataset:
+    """Return the root of the tree (TID 1500)."""
+    modality = text_of(query.images[0], "Modality")
+    return root(
+        title,
+        "1500",
+        code(Relation.HAS_CONCEPT_MOD, codes.LANGUAGE, codes.ENGLISH),
+        *_observation_context(observer, algorithm),
+        code(
+            Relation.HAS_CONCEPT_MOD, codes.PROCEDURE_REPORTED, codes.procedure_reported(modality)
+        ),
+        _image_library(query),
+        container(
+            codes.IMAGING_MEASUREMENTS,
+            *(_similar_case(case, query, ranking, algorithm, secret) for case in ranking.cases),
+        ),
+        container(
+            codes.QUALITATIVE_EVALUATIONS,
+            text(Relation.CONTAINS, codes.SUMMARY, summary(ranking, algorithm, secret)),
+        ),
+    )
+
+
+def summary(ranking: Ranking, algorithm: Algorithm, secret: bytes) -> str:
+    """Return the cases for people to read, one a line, with what must be known beside them."""
+    lines = [
+        f"#{case.rank} case {_case_name(case, secret)} score {case.score:.3f} "
+        f"{codes.modality(case.modality).value}"
+        for case in ranking.cases
+    ]
+    if not algorithm.trained:
+        lines.insert(0, "The encoder is untrained: these scores carry no medical meaning.")
+    if not ranking.cases:
+        lines.append("No similar case found.")
+    if not ranking.complete:
+        lines.append("Some earlier cases were not searched: they are still being indexed.")
+    return "\r\n".join([*lines, DISCLAIMER])
+
+
+def _observation_context(observer: Observer, algorithm: Algorithm) -> Iterator[Dataset]:
+    """Yield the device observer (TID 1001, 1002, 1004)."""
+    context = Relation.HAS_OBS_CONTEXT
+    yield code(context, codes.OBSERVER_TYPE, codes.DEVICE)
+    yield uid_reference(context, codes.DEVICE_UID, observer.device_uid)
+    yield text(context, codes.DEVICE_NAME, observer.ae_title)
+    yield text(context, codes.DEVICE_MANUFACTURER, algorithm.manufacturer)
+    yield text(context, codes.DEVICE_MODEL_NAME, algorithm.name)
+    yield text(context, codes.DEVICE_SERIAL_NUMBER, observer.device_uid)
+
+
+def _image_library(query: QueryEvidence) -> Dataset:
+    """Return the query's key images (TID 1600)."""
+    entries = (_library_entry(key_image) for key_image in query.key_images)
+    return container(codes.IMAGE_LIBRARY, container(codes.IMAGE_LIBRARY_GROUP, *entries))
+
+
+def _library_entry(key_image: KeyImage) -> Dataset:
+    """Return a key image with those descriptors of TID 1602 that its header holds."""
+    acquisition = Relation.HAS_ACQ_CONTEXT
+    header = key_image.header
+    descriptors = [code(acquisition, codes.MODALITY, codes.modality(text_of(header, "Modality")))]
+    if uid := text_of(header, "FrameOfReferenceUID"):
+        descriptors.append(uid_reference(acquisition, codes.FRAME_OF_REFERENCE_UID, uid))
+    for name, keyword in (
+        (codes.PIXEL_DATA_ROWS, "Rows"),
+        (codes.PIXEL_DATA_COLUMNS, "Columns"),
+    ):
+        if pixels := integer_of(header, keyword):
+            descriptors.append(number(acquisition, name, str(pixels), codes.PIXELS))
+    return _image(Relation.CONTAINS, codes.SOURCE, key_image, *descriptors)
+
+
+def _similar_case(
+    case: Case, query: QueryEvidence, ranking: Ranking, algorithm: Algorithm, secret: bytes
+) -> Dataset:
+    """Return the group of one case (TID 1501)."""
+    context, contains = Relation.HAS_OBS_CONTEXT, Relation.CONTAINS
+    pair = f"{query.study_instance_uid}\\{case.study_instance_uid}"
+    source = query.source(case.query_clip)
+    return container(
+        codes.MEASUREMENT_GROUP,
+        text(context, codes.TRACKING_IDENTIFIER, f"Similar case {case.rank}"),
+        uid_reference(context, codes.TRACKING_UID, pseudonymous_uid(secret, pair)),
+        code(contains, codes.FINDING, codes.SIMILAR_CASE),
+        *_algorithm_identification(algorithm, ranking),
+        number(
+            contains,
+            codes.SIMILARITY_SCORE,
+            f"{case.score:.4f}",
+            codes.NO_UNITS,
+            _method(codes.COSINE_SIMILARITY),
+            _image(Relation.INFERRED_FROM, codes.SOURCE_OF_MEASUREMENT, source),
+        ),
+        number(
+            contains,
+            codes.SIMILARITY_RANK,
+            str(case.rank),
+            codes.NO_UNITS,
+            _method(codes.RANK_AMONG_RETRIEVED),
+        ),
+        code(contains, codes.SIMILARITY_CATEGORY, _category(case.score)),
+        _image(contains, codes.SOURCE_OF_MEASUREMENT, source),
+        _reference_case(case, secret),
+    )
+
+
+def _algorithm_identification(algorithm: Algorithm, ranking: Ranking) -> Iterator[Dataset]:
+    """Yield name, version, manufacturer, parameters and family (TID 4019)."""
+    modifier = Relation.HAS_CONCEPT_MOD
+    searched = (
+        f"model_id={ranking.model_id}",
+        f"searched={ranking.searched}, {'exact' if ranking.exact else 'approximate'}",
+    )
+    yield text(modifier, codes.ALGORITHM_NAME, algorithm.name)
+    yield text(modifier, codes.ALGORITHM_VERSION, algorithm.version)
+    yield text(modifier, codes.ALGORITHM_MANUFACTURER, algorithm.manufacturer)
+    for parameter in (*algorithm.parameters, *searched):
+        yield text(modifier, codes.ALGORITHM_PARAMETERS, parameter)
+    yield code(modifier, codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE)
+
+
+def _reference_case(case: Case, secret: bytes) -> Dataset:
+    """Return what is said of the neighbour, under a subject of its own (TID 1006, 1007)."""
+    context, contains = Relation.HAS_OBS_CONTEXT, Relation.CONTAINS
+    # A backslash cannot occur in LO: no other patient, and no UID, gives the same key.
+    patient = f"{case.issuer_of_patient_id}\\{case.patient_id or case.study_instance_uid}"
+    items = [
+        code(context, codes.SUBJECT_CLASS, codes.PATIENT),
+        uid_reference(context, codes.SUBJECT_UID, pseudonymous_uid(secret, patient)),
+        text(context, codes.SUBJECT_ID, pseudonym(secret, Pseudonymised.PATIENT, patient)),
+        uid_reference(
+            contains, codes.STUDY_INSTANCE_UID, pseudonymous_uid(secret, case.study_instance_uid)
+        ),
+        uid_reference(
+            contains, codes.SERIES_INSTANCE_UID, pseudonymous_uid(secret, case.series_instance_uid)
+        ),
+        code(contains, codes.MODALITY, codes.modality(case.modality)),
+        text(contains, codes.COMMENT, _comment(case, secret)),
+    ]
+    return container(codes.REFERENCE_CASE, *items)
+
+
+def _comment(case: Case, secret: bytes) -> str:
+    """Return the little about a neighbour that cannot name him: age band and year of study."""
+    known = [f"Case {_case_name(case, secret)}"]
+    if band := age_band(case.patient_age):
+        known.append(f"age {band}")
+    if len(case.study_date) == 8 and case.study_date.isdecimal():
+        known.append(f"study year {case.study_date[:4]}")
+    return ", ".join(known)
+
+
+def age_band(patient_age: str) -> str:
+    """Return the decade of an Age String (PS3.5 AS) such as `60-69 years`; empty if unknown."""
+    count, unit = patient_age[:-1], patient_age[-1:]
+    if len(count) != 3 or not count.isdecimal() or unit not in "DWMY":
+        return ""
+    years = int(count) // _PER_YEAR[unit]
+    if years >= _OLDEST_BAND_YEARS:
+        return f"{_OLDEST_BAND_YEARS} years or more"
+    decade = years // 10 * 10
+    return f"{decade}-{decade + 9} years"
+
+
+def _case_name(case: Case, secret: bytes) -> str:
+    return pseudonym(secret, Pseudonymised.CASE, case.study_instance_uid)
+
+
+def _category(score: float) -> codes.CodedConcept:
+    return next((name for least, name in _CATEGORIES if score >= least), codes.LOW)
+
+
+def _method(method: codes.CodedConcept) -> Dataset:
+    return code(Relation.HAS_CONCEPT_MOD, codes.MEASUREMENT_METHOD, method)
+
+
+def _image(
+    relation: Relation, name: codes.CodedConcept, key_image: KeyImage, *children: Dataset
+) -> Dataset:
+    return image(
+        relation,
+        name,
+        *children,
+        sop_class_uid=key_image.sop_class_uid,
+        sop_instance_uid=key_image.sop_instance_uid,
+    )

@@ -1,0 +1,27 @@
+"""The command line: one small file per command."""
+
+import sys
+
+from dicom_node.errors import ConfigError, SimilisError
+from encoder.errors import EncoderError
+from index.errors import CatalogueError
+
+FAILED = 1
+BAD_USAGE = 2
+
+
+def main() -> None:
+    """Run `similis`: exit code 0 done, 1 the operation failed, 2 bad usage or configuration."""
+    from dicom_node.cli.app import app
+
+    try:
+        app()
+    except ConfigError as error:
+        _leave(error, BAD_USAGE)
+    except (SimilisError, CatalogueError, EncoderError) as error:
+        _leave(error, FAILED)
+
+
+def _leave(error: Exception, code: int) -> None:
+    sys.stderr.write(f"similis: {error}\n")
+    sys.exit(code)

@@ -1,0 +1,21 @@
+"""The `similis` command with its subcommands."""
+
+import typer
+
+from dicom_node.cli import check, config, demo, import_, serve, similar, status
+
+app = typer.Typer(
+    name="similis",
+    help="A DICOM node beside a PACS: which earlier cases look like this one?",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("import")(import_.import_)
+app.command("similar")(similar.similar)
+app.command("status")(status.status)
+app.command("check")(check.check)
+app.command("config")(config.config)

@@ -1,0 +1,43 @@
+"""`similis serve`: run the node until it is told to stop."""
+
+import signal
+import threading
+from typing import Annotated
+
+import structlog
+import typer
+
+from dicom_node.cli.options import ConfigOption, DataOption, LogOption, configured
+from dicom_node.node import Node
+
+log = structlog.get_logger()
+
+
+def serve(
+    data: DataOption = None,
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address both listeners bind to.")] = None,
+    port: Annotated[int | None, typer.Option(help="Storage port.")] = None,
+    query_port: Annotated[int | None, typer.Option(help="Query port.")] = None,
+    log_level: LogOption = "info",
+) -> None:
+    """Run the node: receive studies, embed them, answer queries, send reports."""
+    settings = configured(
+        config,
+        data,
+        log_level=log_level,
+        dicom__host=host,
+        dicom__port=port,
+        dicom__query_port=query_port,
+    )
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    node = Node(settings)
+    node.start()
+    log.info("ready", port=node.port, query_port=node.query_port, encoder=node.model.version)
+    if not node.model.trained:
+        log.warning("encoder_untrained", advice="similarities carry no meaning yet")
+    told.wait()
+    node.stop()
+    log.info("stopped")

@@ -1,0 +1,110 @@
+"""`similis similar`: which kept cases look like this study, or like these files?"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicom_node.answer.query import Filters, similar_to_study, similar_to_vectors
+from dicom_node.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    configured,
+    print_json,
+    print_table,
+)
+from dicom_node.errors import NotKnown
+from dicom_node.operate.example import embed_example
+from dicom_node.operate.take_in import files_below
+from dicom_node.parts import Parts, configured_encoder, open_index, open_parts
+from dicom_node.receive.worker import Worker
+from index.records import Case, Ranking
+from index.search import Search
+
+_COLUMNS = ("rank", "score", "modality", "body part", "date", "description", "study")
+
+
+def similar(
+    example: Annotated[
+        list[str], typer.Argument(help="A Study Instance UID, or the files of an example.")
+    ],
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Cases at most.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Only this modality, as CT.")] = None,
+    body_part: Annotated[str | None, typer.Option(help="Only this body part, as CHEST.")] = None,
+    same_patient: Annotated[
+        bool, typer.Option("--same-patient", help="Let the patient's own studies in.")
+    ] = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Rank the kept studies by likeness to an example."""
+    parts = open_parts(configured(config, data))
+    filters = Filters(
+        k=k or parts.config.answer.k,
+        modality=modality and modality.upper(),
+        body_part=body_part and body_part.upper(),
+        same_patient=same_patient,
+        minimum_score=parts.config.answer.minimum_score,
+    )
+    try:
+        paths = [Path(name) for name in example]
+        if all(path.exists() for path in paths):
+            ranking = _like_files(parts, paths, filters)
+        elif len(example) == 1:
+            ranking = _like_study(parts, example[0], filters)
+        else:
+            missing = next(path for path in paths if not path.exists())
+            raise typer.BadParameter(f"{missing} does not exist")
+    finally:
+        parts.close()
+    _print(ranking, json)
+
+
+def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
+    model = configured_encoder(parts.config.encoder)
+    index = open_index(parts, model, read_only=True)
+    answered = similar_to_study(parts.catalogue, Search(parts.catalogue, index), uid, filters)
+    if answered is None:
+        known = parts.catalogue.study_row(uid)
+        advice = (
+            "`similis import` takes studies in"
+            if known is None
+            else f"it is {known.state} and has no vector; `similis status` says why"
+        )
+        raise NotKnown("study", uid, advice)
+    return answered.ranking
+
+
+def _like_files(parts: Parts, paths: list[Path], filters: Filters) -> Ranking:
+    worker = Worker(parts.config.encoder)
+    try:
+        example = embed_example(worker, list(files_below(paths)))
+    finally:
+        worker.stop()
+    index = open_index(parts, worker.model, read_only=True)
+    return similar_to_vectors(Search(parts.catalogue, index), example, filters)
+
+
+def _print(ranking: Ranking, json: bool) -> None:
+    if json:
+        print_json({"model_id": ranking.model_id, "cases": [asdict(c) for c in ranking.cases]})
+        return
+    if not ranking.cases:
+        typer.echo("No similar case found.")
+        return
+    print_table("Similar cases", _COLUMNS, [_row(case) for case in ranking.cases])
+
+
+def _row(case: Case) -> tuple[object, ...]:
+    return (
+        case.rank,
+        f"{case.score:.4f}",
+        case.modality,
+        case.body_part,
+        case.study_date,
+        case.study_description,
+        case.study_instance_uid,
+    )

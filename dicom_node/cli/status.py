@@ -1,0 +1,54 @@
+"""`similis status`: how much there is, what waits, and what could not be read."""
+
+from dataclasses import asdict
+
+from dicom_node.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    configured,
+    print_json,
+    print_table,
+)
+from dicom_node.parts import configured_encoder, open_parts
+from index.records import Counts
+
+
+def status(data: DataOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Print counts, queues, the encoder, and the quarantined series with their reasons."""
+    parts = open_parts(configured(config, data))
+    counts = parts.catalogue.counts()
+    encoder = configured_encoder(parts.config.encoder)
+    parts.close()
+    if json:
+        print_json({"encoder": asdict(encoder), **_as_dict(counts)})
+        return
+    rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
+    for what in ("studies", "series"):
+        rows += [(what, state, n) for state, n in getattr(counts, what).items()]
+    rows += [("instances", "", counts.instances), ("clips", "", counts.clips)]
+    for what in ("embeddings", "jobs", "reports"):
+        rows += [(what, key, n) for key, n in getattr(counts, what).items()]
+    print_table("Similis", ("what", "", "number"), rows)
+    if counts.quarantined:
+        print_table(
+            "Quarantined series",
+            ("series", "reason"),
+            [(q.series_instance_uid, q.reason) for q in counts.quarantined],
+        )
+
+
+def _as_dict(counts: Counts) -> dict[str, object]:
+    return {
+        "studies": dict(counts.studies),
+        "series": dict(counts.series),
+        "instances": counts.instances,
+        "clips": counts.clips,
+        "embeddings": dict(counts.embeddings),
+        "jobs": dict(counts.jobs),
+        "reports": dict(counts.reports),
+        "quarantined": [
+            {"series_instance_uid": q.series_instance_uid, "reason": q.reason}
+            for q in counts.quarantined
+        ],
+    }

@@ -1,0 +1,232 @@
+"""The configuration: read once, typed, unknown keys refused, every value knows its source.
+
+Order of precedence, lowest first: defaults, `similis.toml`, environment (`SIMILIS_DICOM__PORT`),
+command-line flags. `similis config` prints the result with the sources.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from dicom_node.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "SIMILIS_"
+
+# PS3.5 Table 6.2-1: AE is at most 16 characters of the default repertoire, no backslash.
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+def _split(value: object) -> object:
+    """Let an environment variable hold a list: `A, B`."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _upper_keys(value: object) -> object:
+    """Let an environment variable, whose name is folded to lower case, name a modality."""
+    return {str(k).upper(): v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+class Section(BaseModel):
+    """A table of the configuration file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dicom(Section):
+    """The two DICOM listeners."""
+
+    host: str = Field("127.0.0.1", description="address both listeners bind to")
+    port: Port = Field(11112, description="C-STORE and C-ECHO; 0 takes a free port")
+    query_port: Port = Field(11113, description="C-FIND; 0 takes a free port")
+    ae_title: AeTitle = Field("SIMILIS", description="called AE title of the storage listener")
+    find_ae_title: AeTitle = Field("SIMILIS_FIND", description="called AE title of the query one")
+    calling_ae_titles: Annotated[tuple[AeTitle, ...], BeforeValidator(_split)] = Field(
+        (), description="who may connect; empty: anyone who reaches the port"
+    )
+    maximum_pdu_bytes: int = Field(131072, ge=4096, description="PDU size offered to peers")
+    maximum_associations: int = Field(50, ge=1, description="at once, per listener")
+    network_timeout_s: Seconds = Field(60.0, description="silence after which a peer is dropped")
+
+
+class Storage(Section):
+    """What is kept, and where."""
+
+    minimum_free_mb: int = Field(
+        256, ge=0, description="below this much free disk a C-STORE is answered A700"
+    )
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
+
+
+class Lifecycle(Section):
+    """When a series and a study count as complete (quiet timers)."""
+
+    series_quiet_s: Seconds = Field(30.0, description="silence that closes a series")
+    study_quiet_s: Seconds = Field(120.0, description="silence that closes a study")
+    cap_s: Seconds = Field(1800.0, description="a trickle of instances cannot delay longer")
+    quiet_s_by_modality: Annotated[dict[str, Seconds], BeforeValidator(_upper_keys)] = Field(
+        {"US": 300.0, "XA": 300.0, "ES": 300.0, "MG": 600.0},
+        description="series silence where it differs; long examinations pause between runs",
+    )
+
+
+class Encoding(Section):
+    """The encoder and the processes that run it."""
+
+    checkpoint: str = Field("", description="checkpoint folder; empty: the shipped encoder")
+    device: str = Field("auto", description="auto, cpu or cuda")
+    workers: int = Field(1, ge=1, description="embedding processes")
+    threads: int = Field(0, ge=0, description="threads per worker; 0: all cores shared out")
+    timeout_s: Seconds = Field(600.0, description="time limit for one series")
+    memory_mb: int = Field(8192, ge=0, description="memory limit of a worker; 0: none")
+
+
+class Answer(Section):
+    """How similar cases are searched and reported."""
+
+    k: int = Field(10, ge=1, le=200, description="cases per answer unless asked otherwise")
+    maximum_k: int = Field(200, ge=1, description="cases per answer at most")
+    minimum_score: float = Field(-1.0, ge=-1, le=1, description="cosine below which none is named")
+    retrieve_ae_title: str = Field("", description="AE title from which matches can be retrieved")
+    attempts: int = Field(10, ge=1, description="times a report is offered before it is FAILED")
+    first_retry_s: Seconds = Field(5.0, description="first pause; doubled each time")
+    longest_retry_s: Seconds = Field(900.0, description="longest pause between two attempts")
+
+
+class Destination(Section):
+    """A PACS that gets the reports."""
+
+    ae_title: AeTitle
+    host: str
+    port: int = Field(ge=1, le=65535)
+
+
+class Config(Section):
+    """The whole configuration; `data` is the one folder everything lives in."""
+
+    data: Path = Field(Path("similis-data"), description="data folder")
+    dicom: Dicom = Dicom()
+    storage: Storage = Storage()
+    lifecycle: Lifecycle = Lifecycle()
+    encoder: Encoding = Encoding()
+    answer: Answer = Answer()
+    destinations: dict[str, Destination] = Field({}, description="who gets reports, by name")
+
+    @property
+    def database_url(self) -> str:
+        """The catalogue's URL, SQLite in the data folder unless configured."""
+        return self.storage.database_url or f"sqlite:///{self.data / 'catalogue.sqlite'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value and where it came from: `default`, the file's path, `environment` or `flag`."""
+
+    key: str
+    value: object
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration with the source of every value."""
+
+    config: Config
+    sources: Mapping[str, str]
+
+    def settings(self) -> Iterator[Setting]:
+        """Yield every leaf value in the order of the classes above."""
+        for key, value in _leaves(self.config.model_dump(mode="json")):
+            yield Setting(key, value, self.sources.get(key, "default"))
+
+
+def load(
+    path: Path | None,
+    *,
+    flags: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Loaded:
+    """Read the configuration; raise `ConfigError` naming the key and the source at fault.
+
+    `path` None means `similis.toml` in the working folder if there is one. `flags` are dotted
+    keys (`dicom.port`); those that are None are ignored.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    file = path or Path("similis.toml")
+    if path or file.exists():
+        layers.append((str(file), _read_toml(file)))
+    layers.append(("environment", _nest(_environment_keys(environment))))
+    layers.append(
+        ("flag", _nest({key: value for key, value in (flags or {}).items() if value is not None}))
+    )
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, layer in layers:
+        _merge(merged, layer)
+        sources.update({key: source for key, _ in _leaves(layer)})
+    try:
+        return Loaded(Config.model_validate(merged), sources)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(key, _source_of(key, sources), first["msg"]) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError("--config", str(path), error.strerror or "cannot be read") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("--config", str(path), f"is not TOML: {error}") from error
+
+
+def _environment_keys(environment: Mapping[str, str]) -> dict[str, object]:
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
+
+
+def _nest(dotted: Mapping[str, object]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in dotted.items():
+        *parents, leaf = key.split(".")
+        table = nested
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[leaf] = value
+    return nested
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping):
+            below = into.setdefault(key, {})
+            if isinstance(below, dict):
+                _merge(below, value)
+                continue
+        into[key] = value
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _source_of(key: str, sources: Mapping[str, str]) -> str:
+    near = [
+        source for name, source in sources.items() if name.startswith(key) or key.startswith(name)
+    ]
+    return near[0] if near else "default"

@@ -1,0 +1,97 @@
+"""The one folder everything lives in: where each thing is, who owns it, and its secret.
+
+similis-data/
+├── catalogue.sqlite     the catalogue, unless a database server holds it
+├── store/               the kept files, named by their hash
+├── vectors/             the HNSW graph: a cache of the catalogue
+├── reports/             the Structured Reports
+├── installation.json    this installation's UID and the secret of its pseudonyms
+└── node.lock            held by the process that embeds and answers
+"""
+
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from dicom_node.errors import ConfigError, DataFolderBusy
+
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What tells this installation from others; the secret never leaves the folder."""
+
+    device_uid: str
+    secret: bytes
+
+
+class DataFolder:
+    """Paths below `root`; creates the folders, readable by the owner only."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.store = self.root / "store"
+        self.vectors = self.root / "vectors"
+        self.reports = self.root / "reports"
+        self._lock: IO[bytes] | None = None
+        try:
+            for folder in (self.root, self.store, self.vectors, self.reports):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("data", str(root), error.strerror or "cannot be created") from error
+
+    def lock(self) -> None:
+        """Become the one process that embeds and answers; raise `DataFolderBusy`."""
+        file = (self.root / "node.lock").open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise DataFolderBusy(self.root) from error
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Let another process take over."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def installation(self) -> Installation:
+        """Return this installation's identity, made at first use."""
+        path = self.root / "installation.json"
+        if not path.exists():
+            identity = {
+                "device_uid": f"2.25.{secrets.randbits(128)}",  # PS3.5 B.2
+                "secret": secrets.token_hex(_SECRET_BYTES),
+            }
+            write_durably(path, json.dumps(identity, indent=2).encode() + b"\n")
+        try:
+            read = json.loads(path.read_bytes())
+            return Installation(read["device_uid"], bytes.fromhex(read["secret"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError("data", str(path), "is damaged; restore it from a backup") from error
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a small file, for the owner only, so that a crash leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,124 @@
+"""Every error the node raises on purpose, as one tree.
+
+    SimilisError                     the operator or the peer can do something about it
+    ├── ConfigError                  the configuration cannot be used
+    ├── DataFolderBusy               another process owns the data folder
+    ├── NotKnown                     a study, file or destination that the node does not have
+    ├── ObjectRefused                an object that intake does not take (DIMSE failure status)
+    │   ├── NotUnderstood            its header cannot be read                      C000
+    │   ├── BadIdentity              its UIDs are missing, no UIDs, or contradict   A900
+    │   └── OutOfResources           no room or no catalogue to keep it             A700
+    ├── QueryRefused                 a C-FIND identifier that cannot be answered    A900
+    ├── SendFailed                   a destination did not take an object; tried again
+    ├── WorkerFailed                 the embedding process died, hung or ran out of memory
+    └── WorkerStopped                the node is going down; its job is claimed again
+
+`encoder.errors.EncoderError` and `index.errors.CatalogueError` are the roots of the two floors,
+which do not know this house.
+"""
+
+from pathlib import Path
+
+
+class SimilisError(Exception):
+    """The root; its text is one sentence for the operator and says what to do."""
+
+
+class ConfigError(SimilisError):
+    """A configuration value that cannot be used.
+
+    `key` is dotted (`dicom.port`), `source` says where it came from.
+    """
+
+    def __init__(self, key: str, source: str, reason: str) -> None:
+        super().__init__(f"{key} (from {source}): {reason}")
+        self.key = key
+        self.source = source
+        self.reason = reason
+
+
+class DataFolderBusy(SimilisError):
+    """Another process holds the lock of the data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder} is in use by a running node; stop it first, or choose another --data folder"
+        )
+        self.folder = folder
+
+
+class NotKnown(SimilisError):
+    """Something asked for by name that the node does not have."""
+
+    def __init__(self, what: str, name: str, advice: str) -> None:
+        super().__init__(f"{what} {name} is not known here; {advice}")
+        self.what = what
+        self.name = name
+
+
+class ObjectRefused(SimilisError):
+    """An object that intake does not take.
+
+    `status` is the C-STORE failure status (PS3.4 Table B.2-1) the sender gets, `keyword` the
+    attribute at fault, if one is.
+    """
+
+    status = 0xC000
+
+    def __init__(self, reason: str, *, keyword: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.keyword = keyword
+
+
+class NotUnderstood(ObjectRefused):
+    """The header cannot be read: Error, Cannot understand (PS3.4 B.2.3)."""
+
+    status = 0xC000
+
+
+class BadIdentity(ObjectRefused):
+    """UIDs missing, malformed or contradictory: Error, Data Set does not match SOP Class."""
+
+    status = 0xA900
+
+
+class OutOfResources(ObjectRefused):
+    """Nothing can be kept now: Refused, Out of Resources; the sender may try again later."""
+
+    status = 0xA700
+
+
+class QueryRefused(SimilisError):
+    """A C-FIND identifier that cannot be answered (PS3.4 Table C.4-1, status A900)."""
+
+    status = 0xA900
+
+    def __init__(self, reason: str, *, keyword: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.keyword = keyword
+
+
+class SendFailed(SimilisError):
+    """A destination did not take an object; the job is tried again later."""
+
+    def __init__(self, destination: str, reason: str) -> None:
+        super().__init__(f"{destination} did not take the object: {reason}")
+        self.destination = destination
+        self.reason = reason
+
+
+class WorkerFailed(SimilisError):
+    """The embedding process died, hung beyond its limit, or could not start."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class WorkerStopped(SimilisError):
+    """The node is going down and ended the embedding process; nothing is wrong with the series."""
+
+    def __init__(self) -> None:
+        super().__init__("the node is stopping")

@@ -1,0 +1,27 @@
+"""Logging: one line per event, key=value, on stderr. UIDs yes, patient names never."""
+
+import logging
+import sys
+
+import structlog
+
+
+def start_logging(level: str = "info") -> None:
+    """Send events of `level` and above to stderr; the libraries' own chatter is dropped.
+
+    pynetdicom and pydicom may write identifiers, and with them names, into their messages: their
+    loggers are silenced and what matters of theirs is logged by the handlers.
+    """
+    for library in ("pynetdicom", "pydicom", "alembic", "sqlalchemy"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,42 @@
+"""An example that is not kept: files in, vectors out, nothing written."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dicom_node.answer.query import Example
+from dicom_node.errors import NotUnderstood, ObjectRefused, SimilisError
+from dicom_node.receive.header import read_file
+from dicom_node.receive.worker import Worker
+from index.records import Header, PatientKey
+
+
+def embed_example(worker: Worker, paths: Sequence[Path]) -> Example:
+    """Embed the files of one study, series by series.
+
+    Raises `NotUnderstood` when no file gives a clip, `SimilisError` when they are of two studies.
+    """
+    series: dict[str, list[Path]] = defaultdict(list)
+    headers: list[Header] = []
+    for path in paths:
+        try:
+            _, _, header = read_file(path)
+        except ObjectRefused as error:
+            raise NotUnderstood(f"{path}: {error.reason}") from error
+        headers.append(header)
+        series[header.series_instance_uid].append(path)
+    if len({header.study_instance_uid for header in headers}) > 1:
+        raise SimilisError("the files belong to several studies; give those of one")
+    embedded = [worker.embed(tuple(files)) for files in series.values()]
+    vectors = [clip.vector for part in embedded for clip in part.clips]
+    if not vectors:
+        faults = [f.reason for part in embedded for f in (*part.unreadable, *part.skipped)]
+        raise NotUnderstood(f"nothing to compare with: {faults[0] if faults else 'no files'}")
+    first = headers[0]
+    return Example(
+        vectors=np.stack(vectors),
+        study_instance_uid=first.study_instance_uid,
+        patient=PatientKey(first.patient_id, first.issuer_of_patient_id),
+    )

@@ -1,0 +1,87 @@
+"""Takes files in as if they had been pushed, and embeds what waits when no node is running."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicom_node.errors import DataFolderBusy, NotUnderstood, ObjectRefused, OutOfResources
+from dicom_node.parts import Parts, open_index, open_pipeline
+from dicom_node.receive.header import split_file
+from dicom_node.receive.lifecycle import close_what_is_quiet
+from dicom_node.receive.worker import Worker
+from index.jobs import JobKind
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the files: how many by receipt, and why the others were left out."""
+
+    receipts: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def kept(self) -> int:
+        """Files that the catalogue now has, known before or not."""
+        return self.receipts.total()
+
+
+def files_below(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files named and those in the folders named, in a stable order."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.is_file())
+        else:
+            yield path
+
+
+def take_in(parts: Parts, path: Path, tally: Tally) -> None:
+    """Take one file in and count what became of it; raise `OutOfResources` when nothing fits."""
+    try:
+        with path.open("rb") as file:
+            meta, dataset = split_file(file)
+        receipt = parts.intake.take(dataset, meta, source="import")
+    except OutOfResources:
+        raise
+    except NotUnderstood as error:
+        tally.left_out[error.reason] += 1
+    except ObjectRefused as error:
+        tally.left_out[f"refused: {error.reason}"] += 1
+    except OSError as error:
+        tally.left_out[error.strerror or "cannot be read"] += 1
+    else:
+        tally.receipts["own report" if receipt is None else receipt] += 1
+
+
+def embed_waiting(parts: Parts, advance: Callable[[int, int], None]) -> bool:
+    """Embed everything that waits, timers aside; False when a running node will do it.
+
+    `advance(done, total)` is told of the progress.
+    """
+    try:
+        parts.folder.lock()
+    except DataFolderBusy:
+        return False
+    close_what_is_quiet(parts.catalogue, force=True)
+    parts.jobs.release(parts.name)
+    total = parts.jobs.pending((JobKind.EMBED,))
+    if total:
+        _embed(parts, total, advance)
+    parts.folder.unlock()
+    return True
+
+
+def _embed(parts: Parts, total: int, advance: Callable[[int, int], None]) -> None:
+    worker = Worker(parts.config.encoder)
+    try:
+        index = open_index(parts, worker.model)
+        pipeline = open_pipeline(parts, worker.model, index)
+        while remaining := parts.jobs.pending((JobKind.EMBED,)):
+            advance(total - remaining, total)
+            pipeline.embed_next(worker)
+        advance(total, total)
+        close_what_is_quiet(parts.catalogue, force=True)
+        index.save()
+        index.close()
+    finally:
+        worker.stop()

@@ -1,0 +1,137 @@
+"""The parts of a data folder, built once and handed down: what `serve` and every command need."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydicom.uid import UID, generate_uid
+
+from dicom_node.answer.issue import Issuer
+from dicom_node.answer.report import Algorithm
+from dicom_node.config import Config, Encoding
+from dicom_node.data_folder import DataFolder
+from dicom_node.listener import prepare_dicom
+from dicom_node.pipeline import Pipeline
+from dicom_node.receive.intake import Intake
+from dicom_node.receive.store import Store
+from dicom_node.receive.worker import Model
+from index.catalogue import Catalogue
+from index.config import IndexConfig
+from index.db import connect, migrate
+from index.hnsw import HnswIndex
+from index.jobs import Jobs
+from index.search import Search
+
+
+def utc_now() -> datetime:
+    """Return the current time; the one clock of the product, handed down from here."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What lies in a data folder, opened: files, catalogue and queue."""
+
+    config: Config
+    folder: DataFolder
+    store: Store
+    catalogue: Catalogue
+    jobs: Jobs
+    intake: Intake
+
+    @property
+    def name(self) -> str:
+        """What this installation signs its claims on jobs with."""
+        return self.folder.installation().device_uid
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.catalogue.engine.dispose()
+
+
+def open_parts(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Parts:
+    """Open the data folder, creating and migrating what is needed.
+
+    Raises `ConfigError` and `index.errors.CatalogueError`.
+    """
+    prepare_dicom()
+    folder = DataFolder(config.data)
+    engine = connect(config.database_url)
+    migrate(engine)
+    catalogue = Catalogue(engine, clock)
+    store = Store(folder.store, minimum_free_bytes=config.storage.minimum_free_mb << 20)
+    return Parts(
+        config=config,
+        folder=folder,
+        store=store,
+        catalogue=catalogue,
+        jobs=Jobs(engine, clock),
+        intake=Intake(store, catalogue, config.lifecycle),
+    )
+
+
+def open_index(parts: Parts, model: Model, *, read_only: bool = False) -> HnswIndex:
+    """Open the vectors of one model, caught up with the catalogue."""
+    return HnswIndex.open(
+        parts.folder.vectors,
+        parts.catalogue,
+        model_id=model.model_id,
+        dim=model.dim,
+        config=IndexConfig(),
+        read_only=read_only,
+    )
+
+
+def algorithm(model: Model) -> Algorithm:
+    """Return what a report says about who ranked the cases."""
+    return Algorithm(
+        name="Similis",
+        version=model.version,
+        manufacturer="Similis",
+        parameters=("metric=cosine", f"encoder={model.name}"),
+        trained=model.trained,
+    )
+
+
+def open_pipeline(
+    parts: Parts, model: Model, index: HnswIndex, *, clock: Callable[[], datetime] = utc_now
+) -> Pipeline:
+    """Put the steps behind intake together."""
+    issuer = Issuer(
+        catalogue=parts.catalogue,
+        store=parts.store,
+        reports=parts.folder.reports,
+        installation=parts.folder.installation(),
+        algorithm=algorithm(model),
+        ae_title=parts.config.dicom.ae_title,
+        clock=clock,
+        new_uid=lambda: UID(generate_uid(prefix=None)),
+    )
+    return Pipeline(
+        parts.config,
+        catalogue=parts.catalogue,
+        jobs=parts.jobs,
+        store=parts.store,
+        index=index,
+        search=Search(parts.catalogue, index),
+        issuer=issuer,
+        name=parts.name,
+    )
+
+
+def configured_encoder(encoding: Encoding) -> Model:
+    """Return what the configured encoder says of itself, without starting a worker."""
+    from encoder import checkpoint  # here, so that the node's own process stays free of torch
+
+    loaded = checkpoint.load(Path(encoding.checkpoint) if encoding.checkpoint else None)
+    description = loaded.description
+    return Model(
+        model_id=checkpoint.model_id(loaded),
+        name=description.name,
+        version=checkpoint.version(loaded),
+        trained=description.trained,
+        dim=loaded.dim,
+        device="",
+        reason="",
+    )

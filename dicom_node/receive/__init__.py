@@ -1,0 +1,1 @@
+"""From an association to an embedded series."""

@@ -1,0 +1,76 @@
+"""Intake: one object in, kept and catalogued when the call returns.
+
+The same door for a push over the network and for `similis import`. Success means that the bytes
+and their row are on disk; everything after that is a job that can be repeated.
+"""
+
+from collections.abc import Callable
+
+import structlog
+from pydicom.dataset import FileMetaDataset
+
+from dicom_node.config import Lifecycle
+from dicom_node.errors import BadIdentity, OutOfResources
+from dicom_node.receive.header import read_header, with_meta
+from dicom_node.receive.lifecycle import quiet_rule
+from dicom_node.receive.store import Store
+from index.catalogue import Catalogue
+from index.errors import CatalogueError
+from index.records import Header, Receipt
+
+log = structlog.get_logger()
+
+
+class Intake:
+    """Takes objects into the store and the catalogue; safe to call from several threads."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, lifecycle: Lifecycle) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._lifecycle = lifecycle
+
+    def take(
+        self,
+        dataset: bytes,
+        meta: FileMetaDataset,
+        *,
+        source: str,
+        check: Callable[[Header], None] | None = None,
+    ) -> Receipt | None:
+        """Keep an encoded dataset and catalogue it; None for a report of our own coming back.
+
+        `source` names the sender in the log, `check` may refuse the header before anything is
+        kept. Raises `ObjectRefused`; then nothing was acknowledged and nothing is lost.
+        """
+        header = read_header(dataset, str(meta.TransferSyntaxUID))
+        if check is not None:
+            check(header)
+        try:
+            if self._catalogue.known_report(header.sop_instance_uid):
+                log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
+                return None
+            stored = self._store.write(dataset, with_meta(header, meta))
+            recorded = self._catalogue.record(
+                header, stored, quiet_rule(self._lifecycle, header.modality)
+            )
+        except CatalogueError as error:
+            raise OutOfResources(f"the catalogue cannot keep it: {error}") from error
+        event = "stored" if recorded.receipt is Receipt.NEW else recorded.receipt.value
+        # Other bytes under a known UID are worth an operator's look; the rest is daily bread.
+        emit = log.warning if recorded.receipt is Receipt.REPLACED else log.debug
+        emit(event, sop_instance_uid=header.sop_instance_uid, source=source)
+        return recorded.receipt
+
+
+def same_identity(sop_class_uid: str, sop_instance_uid: str) -> Callable[[Header], None]:
+    """Return a check that the dataset is the object its C-STORE command announced (PS3.4 B.2.3)."""
+
+    def check(header: Header) -> None:
+        for keyword, announced, found in (
+            ("SOPInstanceUID", sop_instance_uid, header.sop_instance_uid),
+            ("SOPClassUID", sop_class_uid, header.sop_class_uid),
+        ):
+            if announced != found:
+                raise BadIdentity(f"{keyword} is not the one announced", keyword=keyword)
+
+    return check

@@ -1,0 +1,53 @@
+"""The C-STORE SCP: an event in, a status out, nothing slow in between."""
+
+from typing import cast
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+from pynetdicom.dimse_primitives import C_STORE
+
+from dicom_node.config import Dicom
+from dicom_node.contexts import Role, services
+from dicom_node.errors import ObjectRefused
+from dicom_node.listener import Listener, failure, guarded, peer
+from dicom_node.receive.intake import Intake, same_identity
+
+log = structlog.get_logger()
+
+SUCCESS = 0x0000
+
+
+def storage_listener(dicom: Dicom, intake: Intake) -> Listener:
+    """Open the storage listener."""
+    return Listener(
+        dicom,
+        ae_title=dicom.ae_title,
+        port=dicom.port,
+        services=services(Role.STORAGE),
+        handlers=[(evt.EVT_C_STORE, guarded(on_store), [intake])],
+    )
+
+
+def on_store(event: evt.Event, intake: Intake) -> Dataset | int:
+    """Answer one C-STORE (PS3.4 B.2.3): Success once the object and its row are on disk."""
+    request = cast(C_STORE, event.request)
+    try:
+        intake.take(
+            event.encoded_dataset(include_meta=False),
+            event.file_meta,
+            source=peer(event),
+            check=same_identity(
+                str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
+            ),
+        )
+    except ObjectRefused as refusal:
+        log.warning(
+            "object_refused",
+            status=f"{refusal.status:04X}",
+            reason=refusal.reason,
+            sop_instance_uid=str(request.AffectedSOPInstanceUID),
+            source=peer(event),
+        )
+        return failure(refusal.status, refusal.reason, refusal.keyword)
+    return SUCCESS

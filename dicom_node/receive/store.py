@@ -1,0 +1,105 @@
+"""The files: datasets exactly as they came, named by their own hash.
+
+Owns `store/` in the data folder. A path is the SHA-256 of the dataset bytes and never anything a
+peer sent, so a hostile UID cannot name a place; the same bytes sent twice are one file.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+from pydicom.dataset import FileMetaDataset
+from pynetdicom.dsutils import encode_file_meta
+
+from dicom_node.data_folder import fsync_folder
+from dicom_node.errors import OutOfResources
+from index.records import StoredFile
+
+PREAMBLE = b"\x00" * 128 + b"DICM"
+
+# What the kernel says when there is no room: disk, quota, file size limit, read-only remount.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+_LEFTOVER_AGE_S = 3600.0
+
+
+class Store:
+    """Writes and finds the kept files below one folder."""
+
+    def __init__(self, folder: Path, *, minimum_free_bytes: int = 0) -> None:
+        self.folder = folder
+        self._incoming = folder / "incoming"
+        self._minimum_free_bytes = minimum_free_bytes
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def sweep(self) -> int:
+        """Remove what a crash left half written; return how many files.
+
+        Young ones may belong to an import under way and stay.
+        """
+        before = time.time() - _LEFTOVER_AGE_S
+        leftovers = [path for path in self._incoming.iterdir() if path.stat().st_mtime < before]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def path(self, stored: str) -> Path:
+        """Return the absolute path of a catalogue row's relative path."""
+        return self.folder / stored
+
+    def write(self, dataset: bytes, meta: FileMetaDataset) -> StoredFile:
+        """Keep `dataset` (encoded as its transfer syntax says), durable when this returns.
+
+        The bytes after the file meta are the bytes that came. Raises `OutOfResources`.
+        """
+        sha256 = digest(dataset, meta)
+        relative = f"{sha256[:2]}/{sha256[2:4]}/{sha256}.dcm"
+        stored = StoredFile(relative_path=relative, sha256=sha256, size_bytes=len(dataset))
+        target = self.path(relative)
+        if target.exists():
+            fsync_folder(target.parent)  # a crash may have come between rename and fsync
+            return stored
+        try:
+            self._check_room(len(dataset))
+            self._write_durably(target, part10(dataset, meta))
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise OutOfResources(f"the store is full: {error.strerror}") from error
+            raise OutOfResources(f"the store cannot be written: {error.strerror}") from error
+        return stored
+
+    def _check_room(self, size_bytes: int) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free - size_bytes < self._minimum_free_bytes:
+            raise OutOfResources(f"only {free >> 20} MiB of disk are free")
+
+    def _write_durably(self, target: Path, parts: tuple[bytes, ...]) -> None:
+        """Write beside, fsync, rename, fsync the folder: all of it or nothing is there."""
+        temporary = self._incoming / f"{target.name}.{os.urandom(4).hex()}"
+        try:
+            with temporary.open("xb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            made = not target.parent.exists()
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        fsync_folder(target.parent)
+        if made:
+            fsync_folder(target.parent.parent)
+            fsync_folder(self.folder)
+
+
+def digest(dataset: bytes, meta: FileMetaDataset) -> str:
+    """Return the name of a dataset: SHA-256 over its transfer syntax and its bytes, in hex."""
+    return hashlib.sha256(meta.TransferSyntaxUID.encode() + b"\n" + dataset).hexdigest()
+
+
+def part10(dataset: bytes, meta: FileMetaDataset) -> tuple[bytes, bytes, bytes]:
+    """Return the three parts of a DICOM file: preamble, file meta, data set (PS3.10 7.1)."""
+    return PREAMBLE, encode_file_meta(meta), dataset
