@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydicom.uid import UID, generate_uid
 
+from dicom_node import PRODUCT
 from dicom_node.answer.issue import Issuer
 from dicom_node.answer.report import Algorithm
 from dicom_node.config import Config, Encoding
@@ -86,9 +87,9 @@ def open_index(parts: Parts, model: Model, *, read_only: bool = False) -> HnswIn
 def algorithm(model: Model) -> Algorithm:
     """Return what a report says about who ranked the cases."""
     return Algorithm(
-        name="Similis",
+        name=PRODUCT,
         version=model.version,
-        manufacturer="Similis",
+        manufacturer=PRODUCT,
         parameters=("metric=cosine", f"encoder={model.name}"),
         trained=model.trained,
     )

@@ -24,7 +24,7 @@ from dicom_node.receive.worker import Embedded, Worker
 from index.catalogue import Catalogue
 from index.errors import CatalogueError
 from index.jobs import Job, JobKind, Jobs
-from index.records import ClipRecord, ReportState, SeriesFiles
+from index.records import ReportState, SeriesFiles
 from index.search import Search
 from index.vectors import VectorIndex
 
@@ -106,12 +106,12 @@ class Pipeline:
             log.info("series_skipped", series=series.series_instance_uid, reason=reason)
 
     def _keep_vectors(self, series: SeriesFiles, embedded: Embedded, model_id: str) -> None:
-        records = [ClipRecord(c.kind, c.frames, c.sources, c.vector) for c in embedded.clips]
-        saved = self._catalogue.save_clips(series.series_id, series.revision, model_id, records)
-        vectors = np.stack([record.vector for record in records])
+        clips = embedded.clips
+        saved = self._catalogue.save_clips(series.series_id, series.revision, model_id, clips)
+        vectors = np.stack([clip.vector for clip in clips])
         self._index.add(np.array(saved, dtype=np.int64), vectors)
         self._catalogue.mark_indexed(series.series_id, series.revision)
-        log.info("series_indexed", series=series.series_instance_uid, clips=len(records))
+        log.info("series_indexed", series=series.series_instance_uid, clips=len(clips))
 
     def _report(self, job: Job) -> None:
         study_uid = self._catalogue.study_uid(job.subject_id)

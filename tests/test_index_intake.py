@@ -1,50 +1,19 @@
 import threading
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 import pytest
+from catalogues import RULE, Clock, open_catalogue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
 from index.catalogue import Catalogue
-from index.db import connect, migrate
 from index.errors import CatalogueFull
-from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
+from index.records import Header, Receipt, Recorded, StoredFile
 from index.states import State
-
-RULE = QuietRule(series_s=30, study_s=120, cap_s=1800)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path, clock: Clock) -> Catalogue:
-    return open_catalogue(tmp_path, clock)
-
-
-def open_catalogue(folder: Path, clock: Callable[[], datetime]) -> Catalogue:
-    engine = connect(f"sqlite:///{folder / 'similis.db'}")
-    migrate(engine)
-    return Catalogue(engine, clock)
 
 
 def header(number: int, *, study: str = "1.2", series: str = "1.2.1", **values: str) -> Header:

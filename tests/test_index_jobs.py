@@ -1,36 +1,18 @@
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from catalogues import Clock, open_catalogue
 
-from index.db import connect, migrate
+from index.db import connect
 from index.jobs import Job, JobKind, Jobs
 
 KINDS = [JobKind.EMBED]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 def jobs(tmp_path: Path, clock: Clock) -> Jobs:
-    engine = connect(f"sqlite:///{tmp_path / 'similis.db'}")
-    migrate(engine)
-    return Jobs(engine, clock)
+    return Jobs(open_catalogue(tmp_path, clock).engine, clock)
 
 
 def claim(jobs: Jobs, worker: str = "worker") -> Job:

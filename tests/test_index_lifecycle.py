@@ -1,72 +1,14 @@
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+"""How series and studies move on: timers, vectors, studies."""
 
 import numpy as np
 import pytest
+from catalogues import MODEL, RULE, Clock, clip, receive
 
 from index.catalogue import Catalogue
-from index.db import connect, migrate
 from index.errors import BadVector, UnknownKey, UnknownTransition
 from index.jobs import JobKind, Jobs
-from index.records import (
-    ClipRecord,
-    Header,
-    NewReport,
-    PatientKey,
-    QuietRule,
-    Recorded,
-    ReportedCase,
-    ReportFile,
-    ReportState,
-    StoredFile,
-)
+from index.records import ClipRecord, PatientKey
 from index.states import State
-
-RULE = QuietRule(series_s=30, study_s=120, cap_s=600)
-MODEL = "0123456789abcdef"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path, clock: Callable[[], datetime]) -> Catalogue:
-    engine = connect(f"sqlite:///{tmp_path / 'similis.db'}")
-    migrate(engine)
-    return Catalogue(engine, clock)
-
-
-def receive(catalogue: Catalogue, number: int, *, series: int = 1) -> Recorded:
-    head = Header(
-        study_instance_uid="1.2",
-        series_instance_uid=f"1.2.{series}",
-        sop_instance_uid=f"1.2.{series}.{number}",
-        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-        patient_id="P1",
-        issuer_of_patient_id="HOSPITAL",
-        accession_number="ACC1",
-    )
-    stored = StoredFile(f"files/{series}-{number}.dcm", f"{series:032}{number:032}", 1024)
-    return catalogue.record(head, stored, RULE)
-
-
-def clip(axis: int, *, sources: tuple[str, ...] = ("1.2.1.1",)) -> ClipRecord:
-    return ClipRecord("still", 1, sources, np.eye(8, dtype=np.float32)[axis])
 
 
 def embed(catalogue: Catalogue, series_id: int, *clips: ClipRecord) -> tuple[int, ...]:
@@ -310,66 +252,3 @@ def test_a_study_is_found_by_its_accession_number(catalogue: Catalogue) -> None:
     receive(catalogue, 1)
     assert catalogue.find_study_by_accession("ACC1") == ("1.2",)
     assert catalogue.find_study_by_accession("") == ()
-
-
-# --- reports -------------------------------------------------------------------------------
-
-
-def new_report(study_id: int, uid: str, *, predecessor: str = "") -> NewReport:
-    return NewReport(
-        study_id=study_id,
-        destination="PACS",
-        sop_instance_uid=uid,
-        series_instance_uid="2.25.1",
-        relative_path=f"reports/{uid}.dcm",
-        model_id=MODEL,
-        cases=(ReportedCase(1, 0.9, "1.3"), ReportedCase(2, 0.8, "1.4")),
-        attachments=(ReportFile(f"{uid}.1", "1.2.840.10008.5.1.4.1.1.7", f"reports/{uid}.1.dcm"),),
-        predecessor=predecessor,
-    )
-
-
-def test_a_report_supersedes_the_one_before(catalogue: Catalogue, clock: Clock) -> None:
-    study_id = receive(catalogue, 1).study_id
-    assert catalogue.last_report(study_id, "PACS") is None
-    catalogue.save_report(new_report(study_id, "2.25.10"))
-    clock.advance(5)
-    second = catalogue.save_report(new_report(study_id, "2.25.11", predecessor="2.25.10"))
-
-    last = catalogue.last_report(study_id, "PACS")
-    assert last is not None
-    assert last == catalogue.report(second)
-    assert (last.number, last.predecessor, last.created_at) == (2, "2.25.10", clock.now)
-    assert last.cases == (ReportedCase(1, 0.9, "1.3"), ReportedCase(2, 0.8, "1.4"))
-    assert catalogue.last_report(study_id, "OTHER") is None
-
-
-def test_own_objects_are_known_again(catalogue: Catalogue) -> None:
-    study_id = receive(catalogue, 1).study_id
-    report_id = catalogue.save_report(new_report(study_id, "2.25.10"))
-    assert catalogue.known_report("2.25.10")
-    assert catalogue.known_report("2.25.10.1")
-    assert not catalogue.known_report("1.2.1.1")
-    found = catalogue.report_of("2.25.10.1")
-    assert found is not None
-    assert found.id == report_id
-
-
-def test_reports_that_name_a_study_are_found(catalogue: Catalogue) -> None:
-    study_id = receive(catalogue, 1).study_id
-    catalogue.save_report(new_report(study_id, "2.25.10"))
-    assert [row.sop_instance_uid for row in catalogue.reports_naming("1.4")] == ["2.25.10"]
-    assert catalogue.reports_naming("1.2") == ()
-
-
-def test_a_saved_report_is_queued_and_its_state_kept(catalogue: Catalogue, clock: Clock) -> None:
-    study_id = receive(catalogue, 1).study_id
-    report_id = catalogue.save_report(new_report(study_id, "2.25.10"))
-    job = Jobs(catalogue.engine, clock).claim([JobKind.SEND], "worker", 60)
-    assert job is not None
-    assert (job.subject_id, job.destination) == (report_id, "PACS")
-    catalogue.set_report_state(report_id, ReportState.SENT)
-    report = catalogue.report(report_id)
-    assert report is not None
-    assert report.state is ReportState.SENT
-    assert catalogue.counts().reports == {"sent": 1}

@@ -64,7 +64,7 @@ def repair(parts: Parts, finding: Finding) -> str:
 
 def unknown_files(parts: Parts, known: set[str]) -> Iterator[Path]:
     """Yield the kept files that no row points to: a crash came between file and row."""
-    for path in sorted(parts.folder.store.glob("??/??/*.dcm")):
+    for path in sorted(parts.folder.store.glob("??/*.dcm")):
         if str(path.relative_to(parts.folder.store)) not in known:
             yield path
 

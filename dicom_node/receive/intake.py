@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 from pydicom.dataset import FileMetaDataset
 
+from dicom_node import PRODUCT
 from dicom_node.config import Lifecycle
 from dicom_node.errors import BadIdentity, OutOfResources
 from dicom_node.receive.header import read_header, with_meta
@@ -46,7 +47,9 @@ class Intake:
         if check is not None:
             check(header)
         try:
-            if self._catalogue.known_report(header.sop_instance_uid):
+            if header.manufacturer == PRODUCT and self._catalogue.known_report(
+                header.sop_instance_uid
+            ):
                 log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
                 return None
             stored = self._store.write(dataset, with_meta(header, meta))

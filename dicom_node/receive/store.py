@@ -9,13 +9,16 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 
 from pydicom.dataset import FileMetaDataset
 from pynetdicom.dsutils import encode_file_meta
 
 from dicom_node.data_folder import fsync_folder
-from dicom_node.errors import OutOfResources
+from dicom_node.errors import NotUnderstood, OutOfResources
+from dicom_node.receive.header import split_file
 from index.records import StoredFile
 
 PREAMBLE = b"\x00" * 128 + b"DICM"
@@ -32,7 +35,10 @@ class Store:
         self.folder = folder
         self._incoming = folder / "incoming"
         self._minimum_free_bytes = minimum_free_bytes
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made at once and once, so that keeping a file never has to make a folder durable.
+        for name in ("incoming", *(f"{n:02x}" for n in range(256))):
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        fsync_folder(folder)
 
     def sweep(self) -> int:
         """Remove what a crash left half written; return how many files.
@@ -55,15 +61,13 @@ class Store:
         The bytes after the file meta are the bytes that came. Raises `OutOfResources`.
         """
         sha256 = digest(dataset, meta)
-        relative = f"{sha256[:2]}/{sha256[2:4]}/{sha256}.dcm"
+        relative = f"{sha256[:2]}/{sha256}.dcm"
         stored = StoredFile(relative_path=relative, sha256=sha256, size_bytes=len(dataset))
         target = self.path(relative)
-        if target.exists():
-            fsync_folder(target.parent)  # a crash may have come between rename and fsync
-            return stored
         try:
-            self._check_room(len(dataset))
-            self._write_durably(target, part10(dataset, meta))
+            if not _holds(target, sha256):
+                self._check_room(len(dataset))
+                self._write_durably(target, part10(dataset, meta))
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise OutOfResources(f"the store is full: {error.strerror}") from error
@@ -75,24 +79,42 @@ class Store:
         if free - size_bytes < self._minimum_free_bytes:
             raise OutOfResources(f"only {free >> 20} MiB of disk are free")
 
-    def _write_durably(self, target: Path, parts: tuple[bytes, ...]) -> None:
-        """Write beside, fsync, rename, fsync the folder: all of it or nothing is there."""
+    def _write_durably(self, target: Path, parts: Sequence[bytes]) -> None:
+        """Write beside, rename, then fsync file and folder: one journal commit, not two.
+
+        A crash before the fsync may leave a file that is not whole. Nobody was told that it is
+        kept, no row points to it, and `_holds` does not trust it when it comes again.
+        """
         temporary = self._incoming / f"{target.name}.{os.urandom(4).hex()}"
         try:
-            with temporary.open("xb") as file:
-                file.writelines(parts)
-                file.flush()
+            with temporary.open("xb", buffering=0) as file:
+                for part in parts:
+                    _write_all(file, part)
+                temporary.replace(target)
                 os.fsync(file.fileno())
-            made = not target.parent.exists()
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.replace(target)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
         fsync_folder(target.parent)
-        if made:
-            fsync_folder(target.parent.parent)
-            fsync_folder(self.folder)
+
+
+def _write_all(file: FileIO, part: bytes) -> None:
+    rest = memoryview(part)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
+def _holds(target: Path, sha256: str) -> bool:
+    """Tell whether `target` is there and whole; make its name durable if so."""
+    try:
+        with target.open("rb") as file:
+            meta, dataset = split_file(file)
+    except (FileNotFoundError, NotUnderstood):
+        return False
+    if digest(dataset, meta) != sha256:
+        return False
+    fsync_folder(target.parent)
+    return True
 
 
 def digest(dataset: bytes, meta: FileMetaDataset) -> str:

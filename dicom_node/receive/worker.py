@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped
+from index.records import ClipRecord
 
 log = structlog.get_logger()
 
@@ -45,16 +46,6 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedClip:
-    """A clip without its pixels: what kind, from which SOP Instance UIDs, and its unit vector."""
-
-    kind: str
-    frames: int
-    sources: tuple[str, ...]
-    vector: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
 class Fault:
     """An instance that gave no clip, and why: skipped by its SOP class, or unreadable."""
 
@@ -66,7 +57,7 @@ class Fault:
 class Embedded:
     """What became of the files of a series."""
 
-    clips: tuple[EmbeddedClip, ...]
+    clips: tuple[ClipRecord, ...]
     skipped: tuple[Fault, ...]
     unreadable: tuple[Fault, ...]
 
@@ -93,7 +84,7 @@ class Worker:
         rows = vectors.reshape(-1, self.model.dim)
         return Embedded(
             clips=tuple(
-                EmbeddedClip(clip["kind"], clip["frames"], tuple(clip["sources"]), row)
+                ClipRecord(clip["kind"], clip["frames"], tuple(clip["sources"]), row)
                 for clip, row in zip(reply["clips"], rows, strict=True)
             ),
             skipped=tuple(Fault(**fault) for fault in reply["skipped"]),
