@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from dicom_node.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SIMILIS_"
+CATALOGUE_FILE = "catalogue.sqlite"
 
 # PS3.5 Table 6.2-1: AE is at most 16 characters of the default repertoire, no backslash.
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
@@ -58,6 +59,9 @@ class Dicom(Section):
 class Storage(Section):
     """What is kept, and where."""
 
+    maximum_object_mb: int = Field(
+        2048, ge=1, description="an instance larger than this is cut off; it is held in memory"
+    )
     minimum_free_mb: int = Field(
         256, ge=0, description="below this much free disk a C-STORE is answered A700"
     )
@@ -83,7 +87,7 @@ class Encoding(Section):
     device: str = Field("auto", description="auto, cpu or cuda")
     workers: int = Field(1, ge=1, description="embedding processes")
     threads: int = Field(0, ge=0, description="threads per worker; 0: all cores shared out")
-    timeout_s: Seconds = Field(600.0, description="time limit for one series")
+    timeout_s: float = Field(600.0, gt=0, description="time limit for one series")
     memory_mb: int = Field(8192, ge=0, description="memory limit of a worker; 0: none")
 
 
@@ -91,7 +95,7 @@ class Answer(Section):
     """How similar cases are searched and reported."""
 
     k: int = Field(10, ge=1, le=200, description="cases per answer unless asked otherwise")
-    maximum_k: int = Field(200, ge=1, description="cases per answer at most")
+    maximum_k: int = Field(200, ge=1, le=1000, description="cases per answer at most")
     minimum_score: float = Field(-1.0, ge=-1, le=1, description="cosine below which none is named")
     retrieve_ae_title: str = Field("", description="AE title from which matches can be retrieved")
     attempts: int = Field(10, ge=1, description="times a report is offered before it is FAILED")
@@ -121,7 +125,7 @@ class Config(Section):
     @property
     def database_url(self) -> str:
         """The catalogue's URL, SQLite in the data folder unless configured."""
-        return self.storage.database_url or f"sqlite:///{self.data / 'catalogue.sqlite'}"
+        return self.storage.database_url or f"sqlite:///{self.data / CATALOGUE_FILE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,8 @@ def _nest(dotted: Mapping[str, object]) -> dict[str, Any]:
         *parents, leaf = key.split(".")
         table = nested
         for parent in parents:
-            table = table.setdefault(parent, {})
+            below = table.setdefault(parent, {})
+            table = below if isinstance(below, dict) else {}
         table[leaf] = value
     return nested
 

@@ -10,7 +10,8 @@
     │   └── OutOfResources           no room or no catalogue to keep it             A700
     ├── QueryRefused                 a C-FIND identifier that cannot be answered    A900
     ├── SendFailed                   a destination did not take an object; tried again
-    ├── WorkerFailed                 the embedding process died, hung or ran out of memory
+    ├── WorkerFailed                 the embedding process was lost over a series
+    ├── WorkerUnavailable            no embedding process can be started
     └── WorkerStopped                the node is going down; its job is claimed again
 
 `encoder.errors.EncoderError` and `index.errors.CatalogueError` are the roots of the two floors,
@@ -110,10 +111,18 @@ class SendFailed(SimilisError):
 
 
 class WorkerFailed(SimilisError):
-    """The embedding process died, hung beyond its limit, or could not start."""
+    """The embedding process died over a series, hung beyond its limit, or could not do it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
+        self.reason = reason
+
+
+class WorkerUnavailable(SimilisError):
+    """No embedding process can be started; nothing is wrong with any series."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no embedding process can be started: {reason}")
         self.reason = reason
 
 

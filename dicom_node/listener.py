@@ -3,22 +3,29 @@
 import socket
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import pydicom.config
 import structlog
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.config import Dicom
 from dicom_node.contexts import Service
+from dicom_node.errors import ConfigError
+from dicom_node.log import fault_of
 
 log = structlog.get_logger()
 
 _COMMENT_LENGTH = 64  # ErrorComment is LO (PS3.7 Annex C)
 PROCESSING_FAILURE = 0x0110  # PS3.7 Annex C.5.10
+UNABLE_TO_PROCESS = 0xC002  # PS3.4 Table C.4-1 leaves Cxxx to the implementation
+_NEGOTIATION_S = 10.0  # PS3.8 9.1.5: the ARTIM timer
 
 
 def prepare_dicom() -> None:
@@ -33,13 +40,18 @@ def prepare_dicom() -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
     _config.UNRESTRICTED_STORAGE_SERVICE = True
+    _config.STORE_SEND_CHUNKED_DATASET = True  # a file goes out as it is, not decoded
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False  # identifiers hold patient names
     _config.LOG_RESPONSE_IDENTIFIERS = False
 
 
 class Listener:
-    """One AE title on one port."""
+    """One AE title on one port.
+
+    A peer that is silent, trickles bytes or sends without end is cut off: it costs a limited time
+    and `maximum_bytes` of memory, and never one of the places for other peers for good.
+    """
 
     def __init__(
         self,
@@ -49,36 +61,87 @@ class Listener:
         port: int,
         services: tuple[Service, ...],
         handlers: list[Any],
+        maximum_bytes: int,
     ) -> None:
         ae = AE(ae_title)
         ae.maximum_pdu_size = dicom.maximum_pdu_bytes
         ae.maximum_associations = dicom.maximum_associations
         ae.network_timeout = dicom.network_timeout_s
+        ae.acse_timeout = min(_NEGOTIATION_S, dicom.network_timeout_s)
         ae.require_called_aet = True
         ae.require_calling_aet = list(dicom.calling_ae_titles)
         for service in services:
             ae.add_supported_context(service.sop_class_uid, list(service.transfer_syntaxes))
         self.ae_title = ae_title
-        server = cast(
-            ThreadedAssociationServer,
-            ae.start_server(
-                (dicom.host, port),
+        self._ae = ae
+        self._timeout_s = dicom.network_timeout_s
+        self._limit = MessageLimit(maximum_bytes)
+        self.port = self._listen(dicom.host, port, handlers)
+        log.info("listening", ae_title=ae_title, host=dicom.host, port=self.port)
+
+    def _listen(self, host: str, port: int, handlers: list[Any]) -> int:
+        """Open the port and return it; raise `ConfigError` when that cannot be done."""
+        try:
+            server = self._ae.start_server(
+                (host, port),
                 block=False,
                 evt_handlers=[
-                    (evt.EVT_CONN_OPEN, answer_at_once),
+                    (evt.EVT_CONN_OPEN, self._opened),
+                    (evt.EVT_PDU_RECV, self._limit.count),
+                    (evt.EVT_DIMSE_RECV, self._limit.reset),
                     (evt.EVT_REJECTED, _log_rejection),
                     (evt.EVT_C_ECHO, lambda event: 0x0000),
                     *handlers,
                 ],
-            ),
-        )
-        self._ae = ae
-        self.port = int(server.server_address[1])
-        log.info("listening", ae_title=ae_title, host=dicom.host, port=self.port)
+            )
+        except OSError as error:
+            reason = f"cannot listen for {self.ae_title} on {host}: {error.strerror}"
+            raise ConfigError("dicom", f"port {port}", reason) from error
+        return int(cast(ThreadedAssociationServer, server).server_address[1])
 
     def stop(self) -> None:
-        """Take no more associations, abort those still open."""
+        """Take no more associations, cut those still open."""
+        for association in self._ae.active_associations:
+            cut(association)
         self._ae.shutdown()
+
+    def _opened(self, event: evt.Event) -> None:
+        answer_at_once(event)
+        wrapped = event.assoc.dul.socket
+        if wrapped is not None and wrapped.socket is not None:
+            # pynetdicom's own timeout does not run while a PDU is half received.
+            wrapped.socket.settimeout(self._timeout_s)
+
+
+class MessageLimit:
+    """Cuts an association off whose message grows beyond `maximum_bytes`.
+
+    pynetdicom holds a message in memory until it is whole.
+    """
+
+    def __init__(self, maximum_bytes: int) -> None:
+        self._maximum_bytes = maximum_bytes
+        self._received: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
+
+    def count(self, event: evt.Event) -> None:
+        """Add a PDU to the message under way."""
+        received = self._received.get(event.assoc, 0) + len(event.pdu)
+        self._received[event.assoc] = received
+        if received > self._maximum_bytes:
+            log.warning("message_too_large", limit_bytes=self._maximum_bytes, source=peer(event))
+            cut(event.assoc)
+
+    def reset(self, event: evt.Event) -> None:
+        """Begin anew: the message is whole."""
+        self._received[event.assoc] = 0
+
+
+def cut(association: Association) -> None:
+    """Shut an association's connection down, from any thread; its own threads then end."""
+    wrapped = association.dul.socket
+    if wrapped is not None and wrapped.socket is not None:
+        with suppress(OSError):  # the peer was faster
+            wrapped.socket.shutdown(socket.SHUT_RDWR)
 
 
 def failure(status: int, comment: str, keyword: str = "") -> Dataset:
@@ -99,7 +162,7 @@ def guarded(handler: Callable[..., Dataset | int]) -> Callable[..., Dataset | in
         try:
             return handler(event, *arguments)
         except Exception as error:
-            log.exception("handler_failed", handler=handler.__name__, error=str(error))
+            log.error("handler_failed", handler=handler.__name__, fault=fault_of(error))
             return failure(PROCESSING_FAILURE, "internal error, see the log of the node")
 
     return guard
@@ -114,8 +177,8 @@ def guarded_iterator(
         try:
             yield from handler(event, *arguments)
         except Exception as error:
-            log.exception("handler_failed", handler=handler.__name__, error=str(error))
-            yield failure(0xC001, "internal error, see the log of the node"), None
+            log.error("handler_failed", handler=handler.__name__, fault=fault_of(error))
+            yield failure(UNABLE_TO_PROCESS, "internal error, see the log of the node"), None
 
     return guard
 
@@ -135,5 +198,10 @@ def answer_at_once(event: evt.Event) -> None:
 
 def _log_rejection(event: evt.Event) -> None:
     request = event.assoc.requestor.primitive
-    called = request.called_ae_title if request is not None else ""
-    log.warning("association_rejected", source=peer(event), called=str(called))
+    answer = event.assoc.acceptor.primitive
+    log.warning(
+        "association_rejected",
+        source=peer(event),
+        called=str(request.called_ae_title) if request is not None else "",
+        reason=answer.reason_str if answer is not None else "",
+    )

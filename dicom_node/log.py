@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 
 import structlog
 
@@ -25,3 +27,13 @@ def start_logging(level: str = "info") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def fault_of(error: BaseException) -> str:
+    """Return what happened and where, on one line.
+
+    The error's own text is left out: that of a library may quote a value of a DICOM header.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-4:]))
+    return f"{type(error).__name__} at {where}"

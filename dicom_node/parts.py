@@ -10,10 +10,10 @@ from pydicom.uid import UID, generate_uid
 from dicom_node import PRODUCT
 from dicom_node.answer.issue import Issuer
 from dicom_node.answer.report import Algorithm
-from dicom_node.config import Config, Encoding
+from dicom_node.config import CATALOGUE_FILE, Config, Encoding
 from dicom_node.data_folder import DataFolder
+from dicom_node.errors import NotKnown
 from dicom_node.listener import prepare_dicom
-from dicom_node.pipeline import Pipeline
 from dicom_node.receive.intake import Intake
 from dicom_node.receive.store import Store
 from dicom_node.receive.worker import Model
@@ -22,7 +22,6 @@ from index.config import IndexConfig
 from index.db import connect, migrate
 from index.hnsw import HnswIndex
 from index.jobs import Jobs
-from index.search import Search
 
 
 def utc_now() -> datetime:
@@ -58,7 +57,8 @@ def open_parts(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Pa
     """
     prepare_dicom()
     folder = DataFolder(config.data)
-    engine = connect(config.database_url)
+    # A connection for every association that may write, and some for the threads of the node.
+    engine = connect(config.database_url, connections=2 * config.dicom.maximum_associations + 10)
     migrate(engine)
     catalogue = Catalogue(engine, clock)
     store = Store(folder.store, minimum_free_bytes=config.storage.minimum_free_mb << 20)
@@ -70,6 +70,18 @@ def open_parts(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Pa
         jobs=Jobs(engine, clock),
         intake=Intake(store, catalogue, config.lifecycle),
     )
+
+
+def existing_parts(config: Config) -> Parts:
+    """Open a data folder that must be there; raises `NotKnown`, else as `open_parts`.
+
+    For commands that look: a mistyped --data must not become a new, empty node.
+    """
+    if not config.storage.database_url and not (config.data / CATALOGUE_FILE).exists():
+        raise NotKnown(
+            "data folder", str(config.data), "check --data, or start with `similis serve`"
+        )
+    return open_parts(config)
 
 
 def open_index(parts: Parts, model: Model, *, read_only: bool = False) -> HnswIndex:
@@ -95,11 +107,9 @@ def algorithm(model: Model) -> Algorithm:
     )
 
 
-def open_pipeline(
-    parts: Parts, model: Model, index: HnswIndex, *, clock: Callable[[], datetime] = utc_now
-) -> Pipeline:
-    """Put the steps behind intake together."""
-    issuer = Issuer(
+def open_issuer(parts: Parts, model: Model, *, clock: Callable[[], datetime] = utc_now) -> Issuer:
+    """Return what builds and keeps the reports of this installation."""
+    return Issuer(
         catalogue=parts.catalogue,
         store=parts.store,
         reports=parts.folder.reports,
@@ -108,16 +118,6 @@ def open_pipeline(
         ae_title=parts.config.dicom.ae_title,
         clock=clock,
         new_uid=lambda: UID(generate_uid(prefix=None)),
-    )
-    return Pipeline(
-        parts.config,
-        catalogue=parts.catalogue,
-        jobs=parts.jobs,
-        store=parts.store,
-        index=index,
-        search=Search(parts.catalogue, index),
-        issuer=issuer,
-        name=parts.name,
     )
 
 

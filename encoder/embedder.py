@@ -4,7 +4,7 @@ Owns: batching, pooling, post-processing, and the promise that what leaves is fi
 one. Does not own: reading (`pixels`), the choice of device (`device`), storage (the caller).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -55,17 +55,18 @@ class Embedder:
         self._centre = checkpoint.tensors.get(checkpoints.CENTRE)
         self._whiten = checkpoint.tensors.get(checkpoints.WHITEN)
 
-    def embed(self, clips: Sequence[Clip]) -> NDArray[np.float32]:
+    def embed(self, clips: Iterable[Clip]) -> NDArray[np.float32]:
         """Turn clips, as `pixels.read` gives them, into unit rows (N, D) in the same order.
 
+        Clips are taken one by one and only their tokens are kept.
         Raises EncoderError where a vector is not finite or has no length.
         """
-        vectors = np.empty((len(clips), self.dim), dtype=np.float32)
+        vectors: dict[int, NDArray[np.float32]] = {}
         for rows, tokens in self._batches(clips):
-            vectors[rows] = self._forward(tokens).numpy()
-        return vectors
+            vectors.update(zip(rows, self._forward(tokens).numpy(), strict=True))
+        return np.array([vectors[row] for row in sorted(vectors)], np.float32).reshape(-1, self.dim)
 
-    def _batches(self, clips: Sequence[Clip]) -> Iterator[tuple[list[int], list[_Tokens]]]:
+    def _batches(self, clips: Iterable[Clip]) -> Iterator[tuple[list[int], list[_Tokens]]]:
         """Gather clips of equal token shape up to `BATCH_TOKENS`; `rows` says which they are."""
         waiting: dict[tuple[int, ...], tuple[list[int], list[_Tokens]]] = {}
         for row, clip in enumerate(clips):

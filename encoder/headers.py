@@ -40,6 +40,12 @@ READ_ERRORS = (
 )
 
 
+def raise_if_missing(error: BaseException) -> None:
+    """Raise an error of the file system again: it says nothing about what is in the file."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+
+
 MAX_FRAMES = 100_000  # an hour of video at 25 frames a second; a false number must not cost memory
 
 

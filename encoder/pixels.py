@@ -5,6 +5,7 @@ Does not own: grouping and order (`series`), the size and range the network sees
 Files are hostile: every failure becomes `UnreadableImage` with one line of reason.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +18,15 @@ from pydicom.pixels.utils import iter_pixels
 
 from encoder.clip import Clip, Kind, Unit
 from encoder.errors import UnreadableImage
-from encoder.headers import READ_ERRORS, floats, frame_count, frame_times, macro, quiet
+from encoder.headers import (
+    READ_ERRORS,
+    floats,
+    frame_count,
+    frame_times,
+    macro,
+    quiet,
+    raise_if_missing,
+)
 from encoder.series import Frame, Group
 
 # One decoder a transfer syntax, so that a vector does not depend on what else is installed.
@@ -58,6 +67,7 @@ CT_CLASSES: frozenset[str] = frozenset(
 MAX_CINE_FRAMES = 64  # decoded of one loop, evenly through its time
 MAX_DECODED_BYTES = 4 * 2**30
 MAX_REASON_CHARACTERS = 200
+_QUOTED = re.compile(r"(['\"]).*?\1")  # what pydicom quotes is a value, and may be a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
     A volume has all its slices; a cine at most `MAX_CINE_FRAMES`, evenly in time, with `spacing`
     adapted. MONOCHROME1 comes out inverted, so that more is brighter.
     Raises UnreadableImage where a file is damaged, unsupported, larger than `max_bytes` once
-    decoded, or unlike the others of its group.
+    decoded, or unlike the others of its group; OSError where it cannot be opened.
     """
     pictures: list[_Picture] = []
     step = group.spacing[0]
@@ -91,6 +101,7 @@ def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
                 _guard(dataset, instance, max(len(indices), len(group.frames)), max_bytes)
                 pictures.extend(_pictures(dataset, indices))
             except READ_ERRORS as error:
+                raise_if_missing(error)
                 raise UnreadableImage(instance, _reason(error)) from error
     return _clip(pictures, group, step)
 
@@ -128,7 +139,7 @@ def _guard(dataset: Dataset, instance: str, frames: int, max_bytes: int) -> None
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = _QUOTED.sub("…", " ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:MAX_REASON_CHARACTERS]
 
 

@@ -14,7 +14,15 @@ import numpy as np
 from pydicom import Dataset, dcmread, uid
 
 from encoder.clip import Kind
-from encoder.headers import READ_ERRORS, floats, frame_count, frame_times, macro, quiet
+from encoder.headers import (
+    READ_ERRORS,
+    floats,
+    frame_count,
+    frame_times,
+    macro,
+    quiet,
+    raise_if_missing,
+)
 
 _NOT_IMAGES_BY_REASON: dict[str, tuple[str, ...]] = {
     "a structured report": (
@@ -116,8 +124,8 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
-    """An instance that is no image; the UID is empty where the file is not DICOM."""
+class LeftOut:
+    """An instance that gives no clip, and why; the UID is empty where it could not be read."""
 
     sop_instance_uid: str
     reason: str
@@ -128,7 +136,8 @@ class Assembly:
     """What a series holds."""
 
     groups: tuple[Group, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[LeftOut, ...]  # no images
+    unreadable: tuple[LeftOut, ...]  # damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +154,12 @@ class _Slice:
 def assemble(paths: Sequence[Path]) -> Assembly:
     """Group the files of one series by what belongs together, from the headers alone.
 
-    The order of `paths` does not matter. Damaged files are skipped, with the reason.
+    The order of `paths` does not matter. Raises OSError where a file cannot be opened.
     """
     slices: list[_Slice] = []
     groups: list[Group] = []
-    skipped: list[Skipped] = []
+    skipped: list[LeftOut] = []
+    unreadable: list[LeftOut] = []
     with quiet():
         for path in sorted(paths):
             sop_instance_uid = ""
@@ -157,17 +167,18 @@ def assemble(paths: Sequence[Path]) -> Assembly:
                 header = dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS))
                 sop_instance_uid = str(header.SOPInstanceUID)
                 if reason := _why_no_image(header):
-                    skipped.append(Skipped(sop_instance_uid, reason))
+                    skipped.append(LeftOut(sop_instance_uid, reason))
                 elif cuts := _slices(header, path):
                     slices.extend(cuts)
                 else:
                     groups.append(_still_or_cine(header, path))
             except READ_ERRORS as error:
+                raise_if_missing(error)
                 reason = f"unreadable header ({type(error).__name__})"
-                skipped.append(Skipped(sop_instance_uid, reason))
+                unreadable.append(LeftOut(sop_instance_uid, reason))
     groups.extend(_volumes(slices))
     groups.sort(key=lambda group: [(f.sop_instance_uid, f.index or 0) for f in group.frames])
-    return Assembly(tuple(groups), tuple(skipped))
+    return Assembly(tuple(groups), tuple(skipped), tuple(unreadable))
 
 
 def _why_no_image(header: Dataset) -> str | None:

@@ -18,20 +18,30 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from index.errors import CatalogueFull, DatabaseUnavailable, SchemaMismatch
 
 BUSY_TIMEOUT_S = 30
+_KEPT_CONNECTIONS = 5
 _FULL = ("disk is full", "No space left on device")  # SQLite, PostgreSQL
 _BEGIN = "sqlite_begin"  # execution option of a connection: how SQLite begins its transactions
 
 
-def connect(url: str) -> Engine:
-    """Return an engine for `url` after a first connection; raises DatabaseUnavailable."""
+def connect(url: str, *, connections: int = 15) -> Engine:
+    """Return an engine for `url` after a first connection; raises DatabaseUnavailable.
+
+    At most `connections` are open at once; a few are kept.
+    """
     try:
         # Parameters hold patient names: they must not reach a message or a log.
-        engine = create_engine(make_url(url), hide_parameters=True)
+        engine = create_engine(
+            make_url(url),
+            hide_parameters=True,
+            pool_size=_KEPT_CONNECTIONS,
+            max_overflow=max(0, connections - _KEPT_CONNECTIONS),
+        )
     except ArgumentError:
         # The text of a URL that cannot be parsed may hold a password: do not repeat it.
         raise DatabaseUnavailable("(unreadable URL)", "not a database URL") from None
@@ -59,15 +69,18 @@ def _begin_sqlite(connection: Connection) -> None:
 @contextmanager
 def _translated(engine: Engine) -> Iterator[None]:
     """Turn a driver's refusal into DatabaseUnavailable or CatalogueFull, without parameters."""
+    url = engine.url.render_as_string(hide_password=True)
     try:
         yield
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(url, "all connections are in use") from error
     except DatabaseError as error:
         # Subclasses other than OperationalError are programming errors, not a database's refusal.
         if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
             raise
         reason = str(error.orig)
         kind = CatalogueFull if any(text in reason for text in _FULL) else DatabaseUnavailable
-        raise kind(engine.url.render_as_string(hide_password=True), reason) from error
+        raise kind(url, reason) from error
 
 
 class Database:

@@ -32,13 +32,13 @@ class Embeddings(Database):
 
         The series becomes EMBEDDED, or SKIPPED when there are no clips, unless it changed since
         `revision`: then the clips serve until the next round. Clips of an older revision than
-        those kept change nothing, and the ids that stand are returned. Raises BadVector.
+        those kept change nothing and get no ids. Raises BadVector.
         """
         vectors = [unit_rows(clip.vector)[0] for clip in clips]
         with self.writing() as connection:
             kept = _kept(connection, series_id, model_id)
             if any(row_revision > revision for _, row_revision in kept):
-                return tuple(key for key, _ in kept)
+                return ()
             if not clips:
                 reason = "It holds nothing that can be embedded."
                 put_aside(connection, series_id, revision, Event.SKIP, reason)

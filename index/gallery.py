@@ -103,9 +103,8 @@ def _filters(query: Query) -> list[ColumnElement[bool]]:
         conditions.append(Study.study_instance_uid != query.exclude_study_uid)
     patient = query.exclude_patient
     if patient is not None and patient.patient_id:  # two without an id are not one person
-        same = and_(
-            Study.patient_id == patient.patient_id,
-            Study.issuer_of_patient_id == patient.issuer_of_patient_id,
-        )
-        conditions.append(not_(same))
+        same = [Study.patient_id == patient.patient_id]
+        if patient.issuer_of_patient_id:  # who does not say who issued it may mean the same
+            same.append(Study.issuer_of_patient_id.in_([patient.issuer_of_patient_id, ""]))
+        conditions.append(not_(and_(*same)))
     return conditions

@@ -100,6 +100,12 @@ class HnswIndex:
             self.add(*catalogue.vectors(ids.tolist()))
         return CaughtUp(len(missing), len(extra))
 
+    def compact(self) -> None:
+        """Build the graph anew if most of its nodes were deleted; queries go on meanwhile."""
+        with self._changes:
+            if self._mostly_deleted():
+                self._compact()
+
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Make vectors (N, D) findable; ids that are there already stay as they are."""
         if not len(ids):
@@ -155,8 +161,6 @@ class HnswIndex:
         if self._read_only or not self._changed:
             return
         with self._changes:
-            if self._mostly_deleted():
-                self._compact()
             save_graph(self._folder, self._graph, self._header())
             self._changed = False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
@@ -113,12 +114,6 @@ class Jobs(Database):
             ).one_or_none()
             return None if taken is None else Job(*taken)
 
-    def renew(self, job: Job, lease_s: float) -> bool:
-        """Hold a job for another `lease_s` from now; False when it is no longer ours."""
-        with self.writing() as connection:
-            renewed = update(JobTable).where(_ours(job)).values(due_at=self.now() + lease_s)
-            return connection.execute(renewed).rowcount == 1
-
     def finish(self, job: Job) -> bool:
         """End a job well; False when it is no longer ours."""
         with self.writing() as connection:
@@ -147,14 +142,21 @@ class Jobs(Database):
     def release(self, worker: str) -> int:
         """Make the jobs that a worker of this name left running due now; count them.
 
-        For a worker that starts again after it was killed; its older claims are void.
+        For a worker that starts again after it was killed; its older claims are void and do not
+        count as attempts.
         """
         with self.writing() as connection:
             left = update(JobTable).where(
                 JobTable.worker == worker, JobTable.state == JobState.RUNNING
             )
-            values = {"state": JobState.READY, "due_at": self.now(), "again": False}
-            return connection.execute(left.values(values)).rowcount
+            return connection.execute(left.values(_given_back(self.now()))).rowcount
+
+    def give_back(self, job: Job, delay_s: float) -> bool:
+        """Return a job that could not be tried, without counting the attempt; False if not ours."""
+        with self.writing() as connection:
+            ours = update(JobTable).where(_ours(job))
+            values = _given_back(self.now() + delay_s)
+            return connection.execute(ours.values(values)).rowcount == 1
 
     def pending(self, kinds: Collection[JobKind]) -> int:
         """Count the jobs that wait or run."""
@@ -176,6 +178,15 @@ class Jobs(Database):
         asked = update(JobTable).where(_ours(job), JobTable.again)
         values = {"state": JobState.READY, "due_at": self.now(), "attempts": 0, "again": False}
         return connection.execute(asked.values(values)).rowcount == 1
+
+
+def _given_back(due_at: float) -> dict[str, Any]:
+    return {
+        "state": JobState.READY,
+        "due_at": due_at,
+        "attempts": JobTable.attempts - 1,
+        "again": False,
+    }
 
 
 def _claimable(kinds: Collection[JobKind]) -> ColumnElement[bool]:

@@ -63,6 +63,7 @@ Key = Annotated[int, mapped_column(_BIG, primary_key=True, autoincrement=True)]
 Uid = Annotated[str, mapped_column(String(UID_LENGTH))]
 Label = Annotated[str, mapped_column(String(TEXT_LENGTH))]
 Moment = Annotated[float, mapped_column(Double)]
+Score = Annotated[float, mapped_column(Double)]
 Choices = {kind: _choice(kind) for kind in (State, ReportState, JobKind, JobState)}
 
 
@@ -226,7 +227,7 @@ class ReportCase(Base):
         _BIG, ForeignKey("report.id", ondelete="CASCADE"), primary_key=True
     )
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    score: Mapped[Moment]
+    score: Mapped[Score]
     study_instance_uid: Mapped[Uid]
 
 

@@ -1,22 +1,26 @@
 """What many tests need: a node in this process, real files, and the shipped peers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogues import Clock, open_catalogue
+from peers import quick_config
 from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+from pynetdicom import _config
+from structlog.testing import capture_logs
 
-from dicom_node.config import Config
 from dicom_node.listener import prepare_dicom
 from dicom_node.node import Node
-
-QUICK = {"series_quiet_s": 0.3, "study_quiet_s": 0.6, "quiet_s_by_modality": {}}
+from index.catalogue import Catalogue
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _prepared() -> None:
     prepare_dicom()
+    _config.STORE_SEND_CHUNKED_DATASET = True  # files go out byte for byte
 
 
 @pytest.fixture
@@ -31,15 +35,17 @@ def bundled() -> Callable[[str], Path]:
     return find
 
 
-def quick_config(data: Path, **sections: Any) -> Config:
-    """Return a node's configuration with free ports and short timers."""
-    settings: dict[str, Any] = {
-        "data": data,
-        "dicom": {"port": 0, "query_port": 0},
-        "lifecycle": QUICK,
-        "encoder": {"threads": 2},
-    }
-    return Config.model_validate(settings | sections)
+@pytest.fixture
+def new_uid() -> Callable[[], str]:
+    """Return a source of UIDs that nothing else has."""
+    return lambda: str(generate_uid(prefix=None))
+
+
+@pytest.fixture
+def events() -> Iterator[list[MutableMapping[str, Any]]]:
+    """Return what the node logs while the test runs."""
+    with capture_logs() as captured:
+        yield captured
 
 
 @pytest.fixture
@@ -56,3 +62,26 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     yield start
     for node in started:
         node.stop()
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Return a node that the tests of one module share; none may count on what it holds."""
+    shared = Node(quick_config(tmp_path_factory.mktemp("node") / "data"))
+    try:
+        shared.start()
+        yield shared
+    finally:
+        shared.stop()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, clock: Clock) -> Catalogue:
+    """An empty catalogue on that clock."""
+    return open_catalogue(tmp_path, clock)

@@ -7,6 +7,7 @@ virtual environment may hold others of the same name.
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,8 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dicom_node.config import Config, load
+from index.catalogue import Catalogue
+
 # Debian's DCMTK and Orthanc leave Nagle's algorithm on, which costs 45 ms an instance.
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
+
+QUICK = {"series_quiet_s": 0.3, "study_quiet_s": 0.6, "quiet_s_by_modality": {}}
 
 
 def free_port() -> int:
@@ -37,18 +43,28 @@ def tool(name: str) -> str:
     raise AssertionError(f"{name} is missing: `make peers` installs it")
 
 
-def run(name: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, *arguments: object, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a tool to its end and return its output, stderr included in stdout."""
     return subprocess.run(
         [tool(name), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         text=True,
         errors="replace",
         timeout=120,
         check=check,
     )
+
+
+def dcmsend(port: int, *paths: Path) -> None:
+    """Push files, and folders of them, with DCMTK as they are; fail unless all were stored."""
+    options = ("-v", "-dn", "-nuc", "+sd", "+r", "-aec", "SIMILIS")
+    said = run("dcmsend", *options, "127.0.0.1", port, *paths).stdout
+    sent, stored = (re.search(rf"{of} *: (\d+)", said) for of in ("to the peer", "status SUCCESS"))
+    assert sent and stored and sent[1] == stored[1], said
 
 
 def wait_for(what: str, condition: Any, timeout_s: float = 60.0) -> Any:
@@ -68,6 +84,24 @@ def listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def at_rest(catalogue: Catalogue, studies: int) -> bool:
+    """Tell whether so many studies are there and nothing is left to do for any."""
+    counts = catalogue.counts()
+    settled = {"reported", "quarantined", "skipped"} >= set(counts.studies)
+    return settled and not counts.jobs and sum(counts.studies.values()) >= studies
+
+
+def quick_config(data: Path, **sections: Any) -> Config:
+    """Return a node's configuration with free ports and short timers."""
+    settings: dict[str, Any] = {
+        "data": data,
+        "dicom": {"port": 0, "query_port": 0},
+        "lifecycle": QUICK,
+        "encoder": {"threads": 2},
+    }
+    return Config.model_validate(settings | sections)
+
+
 class Serve:
     """`similis serve` in a process of its own, killable."""
 
@@ -85,6 +119,10 @@ class Serve:
         if wait:
             wait_for("the node", lambda: listening(self.query_port) or self.process.poll())
             assert self.process.poll() is None, self.log.read_text()
+
+    def settings(self) -> Config:
+        """Return the configuration it runs with, to look into its data folder."""
+        return load(self.config, flags={"data": self.folder / "data"}, environment={}).config
 
     def kill(self) -> None:
         """End it as a power cut would."""

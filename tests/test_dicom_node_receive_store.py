@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
@@ -23,16 +23,18 @@ def meta_of(sop_instance_uid: str = "1.2.3") -> FileMetaDataset:
     return meta
 
 
-@given(st.binary(min_size=8, max_size=500))
-def test_what_is_written_is_what_came(dataset: bytes) -> None:
-    import tempfile
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
 
+
+@settings(deadline=None)  # a disk may take its time
+@given(dataset=st.binary(min_size=8, max_size=500))
+def test_what_is_written_is_what_came(shared: Store, dataset: bytes) -> None:
     dataset = b"\x08\x00" + dataset  # never group 2, which would be read as file meta
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        stored = store.write(dataset, meta_of())
-        with store.path(stored.relative_path).open("rb") as file:
-            meta, kept = split_file(file)
+    stored = shared.write(dataset, meta_of())
+    with shared.path(stored.relative_path).open("rb") as file:
+        meta, kept = split_file(file)
 
     assert kept == dataset
     assert digest(kept, meta) == stored.sha256

@@ -209,12 +209,12 @@ def test_modality_is_never_asked(tmp_path: Path) -> None:
     assert assemble(paths) == expected
 
 
-def test_a_file_that_is_not_dicom_is_skipped(tmp_path: Path) -> None:
+def test_a_file_that_is_not_dicom_is_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "letter.dcm"
     path.write_text("no preamble, no prefix")
-    (skipped,) = assemble([path]).skipped
-    assert skipped.sop_instance_uid == ""
-    assert "InvalidDicomError" in skipped.reason
+    (unreadable,) = assemble([path]).unreadable
+    assert unreadable.sop_instance_uid == ""
+    assert "InvalidDicomError" in unreadable.reason
 
 
 def test_a_malformed_number_of_frames_is_skipped_not_fatal() -> None:
@@ -223,12 +223,17 @@ def test_a_malformed_number_of_frames_is_skipped_not_fatal() -> None:
 
 
 @pytest.mark.parametrize("count", [2**31 - 1, -3])
-def test_an_absurd_number_of_frames_is_skipped_without_cost(tmp_path: Path, count: int) -> None:
+def test_an_absurd_number_of_frames_is_unreadable_without_cost(tmp_path: Path, count: int) -> None:
     path = cine(tmp_path, new_uid=uid_source(1), frames=2, size=(8, 8))
     edit(path, lambda ds: setattr(ds, "NumberOfFrames", count))
-    (skipped,) = assemble([path]).skipped
-    assert skipped.reason == "unreadable header (ValueError)"
+    (unreadable,) = assemble([path]).unreadable
+    assert unreadable.reason == "unreadable header (ValueError)"
 
 
 def test_every_table_entry_is_a_storage_class() -> None:
     assert all("Storage" in uid.UID(sop_class).name for sop_class in NOT_IMAGES)
+
+
+def test_a_missing_file_is_no_fault_of_the_series(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        assemble([tmp_path / "gone.dcm"])

@@ -63,7 +63,7 @@ def test_a_job_whose_lease_ran_out_is_taken_by_another_and_lost_to_the_first(
     clock.advance(61)
     second = claim(jobs, "second")
     assert second.attempts == 2
-    assert not jobs.renew(first, 60)
+    assert not jobs.give_back(first, 0)
     assert not jobs.finish(first)
     assert not jobs.fail(first, "late")
     assert not jobs.retry(first, "late", 0)
@@ -76,20 +76,10 @@ def test_a_worker_that_starts_again_takes_up_what_it_left(jobs: Jobs) -> None:
     left, others = claim(jobs, "node"), claim(jobs, "another")
     assert jobs.release("node") == 1
     again = claim(jobs, "node")
-    assert again.subject_id == left.subject_id
+    assert (again.subject_id, again.attempts) == (left.subject_id, 1)
     assert not jobs.finish(left)
     assert jobs.finish(again)
     assert jobs.finish(others)
-
-
-def test_a_renewed_lease_holds(jobs: Jobs, clock: Clock) -> None:
-    jobs.enqueue(JobKind.EMBED, 1)
-    job = claim(jobs)
-    clock.advance(50)
-    assert jobs.renew(job, 60)
-    clock.advance(50)
-    assert jobs.claim(KINDS, "other", 60) is None
-    assert jobs.finish(job)
 
 
 def test_a_retry_waits_and_counts(jobs: Jobs, clock: Clock) -> None:
@@ -135,3 +125,13 @@ def test_two_workers_never_get_the_same_job(jobs: Jobs, tmp_path: Path, clock: C
     for thread in threads:
         thread.join()
     assert sorted(taken) == list(range(60))
+
+
+def test_a_job_given_back_is_due_later_and_its_attempt_does_not_count(
+    jobs: Jobs, clock: Clock
+) -> None:
+    jobs.enqueue(JobKind.EMBED, 1)
+    assert jobs.give_back(claim(jobs), delay_s=30)
+    assert jobs.claim(KINDS, "worker", 60) is None
+    clock.advance(30)
+    assert claim(jobs).attempts == 1

@@ -4,18 +4,18 @@ A PACS sends whatever its modalities wrote: attributes missing, damaged, in any 
 What cannot be read counts as absent; nothing here raises for it or repeats it in a warning.
 """
 
-import re
 import struct
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom import config
-from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
-from pydicom.valuerep import TEXT_VR_DELIMS, PersonName, validate_value
+from pydicom.valuerep import validate_value
+
+from dicom_node.text import FREE_TEXT_VRS, decode, encodings, is_uid
 
 _IDENTITY = ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 
@@ -24,12 +24,6 @@ _DAMAGED = (
     BytesLengthException, ValueError, TypeError, KeyError, AttributeError, EOFError,
     NotImplementedError, OverflowError, struct.error,
 )  # fmt: skip
-
-# PS3.5 9.1, but for components with a leading zero, which are common in archives.
-_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
-
-# Text that identifies is copied as it is, too long or not: it must match what the archive has.
-_FREE_TEXT = frozenset({"LO", "SH", "PN", "LT", "ST", "UT", "UC"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,13 +85,14 @@ def text_of(dataset: Dataset, keyword: str, parent: Dataset | None = None) -> st
     value = _stored(dataset, keyword)
     vr = dictionary_VR(keyword)
     if isinstance(value, bytes):
-        text = _decode(value, _encodings(dataset, parent) if vr in _FREE_TEXT else ["ascii"], vr)
+        text = decode(value, vr, encodings(_character_set(dataset, parent)))
     elif isinstance(value, MultiValue):
         text = "\\".join(str(part) for part in value)
     else:
         text = "" if value is None else str(value)
     text = text.strip(" \0")
-    return text if text and (vr in _FREE_TEXT or _obeys(vr, text)) else ""
+    # Text that identifies is copied as it is, too long or not: it must match what the archive has.
+    return text if text and (vr in FREE_TEXT_VRS or _obeys(vr, text)) else ""
 
 
 def integer_of(image: Dataset, keyword: str) -> int | None:
@@ -123,31 +118,20 @@ def _stored(dataset: Dataset, keyword: str) -> Any:
     return dataset.get_item(keyword).value if keyword in dataset else None
 
 
-def _decode(value: bytes, encodings: list[str], vr: str) -> str:
-    if len(encodings) == 1:
-        return value.decode(encodings[0], "replace")
-    if vr == "PN":
-        return str(PersonName(value, encodings, validation_mode=config.IGNORE))
-    return decode_bytes(value, encodings, TEXT_VR_DELIMS)
-
-
-def _encodings(dataset: Dataset, parent: Dataset | None) -> list[str]:
-    """Return Python's names for SpecificCharacterSet; unknown terms count as UTF-8."""
+def _character_set(dataset: Dataset, parent: Dataset | None) -> bytes:
+    """Return SpecificCharacterSet as it stands in the data set, or in its parent."""
     if parent is not None and "SpecificCharacterSet" not in dataset:
         dataset = parent
     value = _stored(dataset, "SpecificCharacterSet")
     if isinstance(value, bytes):
-        value = value.decode("ascii", "replace").split("\\")
-    terms = [value] if isinstance(value, str) else list(value or [""])
-    terms = [str(term).strip(" \0") for term in terms]
-    if any(term not in python_encoding for term in terms):
-        return ["utf-8"]
-    return convert_encodings(terms)
+        return value
+    terms = [value] if isinstance(value, str) else list(value or [])
+    return "\\".join(str(term) for term in terms).encode()
 
 
 def _obeys(vr: str, value: str) -> bool:
     if vr == "UI":
-        return _UID.fullmatch(value) is not None
+        return is_uid(value)
     try:
         validate_value(vr, value, config.RAISE)
     except ValueError:

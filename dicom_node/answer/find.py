@@ -34,6 +34,7 @@ NOT_INDEXED_YET = 0xC001
 # PS3.7 Annex C.5.6: what the query listener says to a C-STORE.
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 
+_IDENTIFIER_BYTES = 1 << 20
 _UNSETTLED = frozenset({State.RECEIVING, State.DIRTY, State.QUIET, State.EMBEDDED})
 _DATE_RANGE = re.compile(r"(\d{8})?(-)?(\d{8})?")
 
@@ -47,7 +48,6 @@ class FindService:
     catalogue: Catalogue
     search: Search
     answer: Answer
-    ae_title: str
 
 
 def query_listener(dicom: Dicom, service: FindService) -> Listener:
@@ -62,6 +62,7 @@ def query_listener(dicom: Dicom, service: FindService) -> Listener:
             (evt.EVT_C_FIND, guarded_iterator(on_find), [service]),
             (evt.EVT_C_STORE, guarded(lambda event: SOP_CLASS_NOT_SUPPORTED)),
         ],
+        maximum_bytes=_IDENTIFIER_BYTES,
     )
 
 
@@ -92,7 +93,7 @@ def _cases(
         identifier,
         query_study_uid=answered.query.study_instance_uid,
         model_id=answered.ranking.model_id,
-        retrieve_ae_title=service.answer.retrieve_ae_title or service.ae_title,
+        retrieve_ae_title=service.answer.retrieve_ae_title,
     )
     status = PENDING if responder.complete else PENDING_WITHOUT_SOME_KEYS
     for case in answered.ranking.cases:
@@ -141,8 +142,14 @@ def neighbour_filters(identifier: Dataset, answer: Answer) -> Filters:
 
 
 def _code(identifier: Dataset, keyword: str) -> str | None:
-    value = str(identifier.get(keyword) or "").strip().upper()
-    return None if value in ("", "*") else value
+    """Return the one code that a key asks for; None for universal matching."""
+    value = identifier.get(keyword) or ""
+    code = value.strip().upper() if isinstance(value, str) else "\\".join(map(str, value))
+    if code in ("", "*"):
+        return None
+    if set(code) & set("*?\\"):
+        raise QueryRefused(f"{keyword} takes one value without wildcards", keyword=keyword)
+    return code
 
 
 def _date_range(text: str) -> tuple[str | None, str | None]:

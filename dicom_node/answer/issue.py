@@ -9,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 
 import structlog
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -23,6 +22,7 @@ from dicom_node.answer.report import (
 )
 from dicom_node.data_folder import Installation, write_durably
 from dicom_node.errors import NotKnown
+from dicom_node.receive.header import read_evidence
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
 from index.records import NewReport, Ranking, ReportedCase, ReportRow
@@ -116,7 +116,7 @@ class Issuer:
             if file is None:
                 raise NotKnown("instance", uid, "it was deleted while its study was searched for")
             path = self._store.path(file.relative_path)
-            headers[uid] = dcmread(path, stop_before_pixels=True, force=True)
+            headers[uid] = read_evidence(path)
         return QueryEvidence(images=tuple(headers.values()), query_clip_image=keys)
 
 

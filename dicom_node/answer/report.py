@@ -44,7 +44,7 @@ _TYPE_3 = ("IssuerOfPatientID", "StudyDescription", "PatientAge")
 _SEXES = frozenset({"M", "F", "O"})
 
 _LO_CHARACTERS = 64
-_OFFSET = re.compile(r"[+-]\d{4}")
+_OFFSET = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")  # PS3.3 C.12.1.1.8: -1200 to +1400
 
 
 class SopClass(StrEnum):

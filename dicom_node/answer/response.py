@@ -20,6 +20,11 @@ _COMPUTED: dict[str, Callable[[Case, StudyRow], str | int | list[str]]] = {
 }
 # Keys that are answered although the request does not say so by a value of ours.
 _CONTROL = frozenset({"SpecificCharacterSet", "QueryRetrieveLevel", "RetrieveAETitle"})
+_KNOWN = frozenset(_COLUMNS) | frozenset(_COMPUTED) | _CONTROL
+# Keys whose value is a filter on the neighbours, or names the example.
+_MATCHED = _CONTROL | {
+    "StudyInstanceUID", "StudyDate", "ModalitiesInStudy", "Modality", "BodyPartExamined",
+}  # fmt: skip
 
 
 class Responder:
@@ -29,14 +34,12 @@ class Responder:
     every response must have.
     """
 
-    _known = frozenset(_COLUMNS) | frozenset(_COMPUTED) | _CONTROL
-
     def __init__(
         self, identifier: Dataset, *, query_study_uid: str, model_id: str, retrieve_ae_title: str
     ) -> None:
-        self._requested = [
-            keyword_for_tag(element.tag) for element in identifier if not element.tag.is_private
-        ]
+        elements = [element for element in identifier if not element.tag.is_private]
+        self._requested = [keyword_for_tag(element.tag) for element in elements]
+        self._valued = {keyword_for_tag(e.tag) for e in elements if e.value not in (None, "", "*")}
         self._block = private.Block.find(identifier)
         self._query_study_uid = query_study_uid
         self._model_id = model_id
@@ -44,8 +47,8 @@ class Responder:
 
     @property
     def complete(self) -> bool:
-        """Whether every requested key can be answered (pending FF00, else FF01)."""
-        return self._known.issuperset(self._requested)
+        """Whether every key is answered, and matched where it has a value (FF00, else FF01)."""
+        return _KNOWN.issuperset(self._requested) and _MATCHED.issuperset(self._valued)
 
     def answer(self, case: Case, row: StudyRow) -> Dataset:
         """Return the response for one case."""

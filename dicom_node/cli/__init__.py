@@ -1,5 +1,6 @@
 """The command line: one small file per command."""
 
+import os
 import sys
 
 from dicom_node.errors import ConfigError, SimilisError
@@ -14,6 +15,7 @@ def main() -> None:
     """Run `similis`: exit code 0 done, 1 the operation failed, 2 bad usage or configuration."""
     from dicom_node.cli.app import app
 
+    os.umask(0o077)  # everything below the data folder may hold names of patients
     try:
         app()
     except ConfigError as error:

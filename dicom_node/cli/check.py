@@ -16,7 +16,7 @@ from dicom_node.cli.options import (
 )
 from dicom_node.operate.check import check as findings_of
 from dicom_node.operate.check import repair as repair_one
-from dicom_node.parts import configured_encoder, open_parts
+from dicom_node.parts import configured_encoder, existing_parts
 
 
 def check(
@@ -28,7 +28,7 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """Read every kept file and compare files, rows and vectors; exit code 1 if they differ."""
-    parts = open_parts(configured(config, data))
+    parts = existing_parts(configured(config, data))
     model = configured_encoder(parts.config.encoder)
     try:
         with progress() as bars:

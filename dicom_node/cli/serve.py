@@ -31,10 +31,14 @@ def serve(
         dicom__query_port=query_port,
     )
     told = threading.Event()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also while it is still starting
+    node = Node(settings)
+    try:
+        node.start()
+    except KeyboardInterrupt:
+        return
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
-    node = Node(settings)
-    node.start()
     log.info("ready", port=node.port, query_port=node.query_port, encoder=node.model.version)
     if not node.model.trained:
         log.warning("encoder_untrained", advice="similarities carry no meaning yet")

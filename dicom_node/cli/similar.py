@@ -18,7 +18,7 @@ from dicom_node.cli.options import (
 from dicom_node.errors import NotKnown
 from dicom_node.operate.example import embed_example
 from dicom_node.operate.take_in import files_below
-from dicom_node.parts import Parts, configured_encoder, open_index, open_parts
+from dicom_node.parts import Parts, configured_encoder, existing_parts, open_index
 from dicom_node.receive.worker import Worker
 from index.records import Case, Ranking
 from index.search import Search
@@ -41,7 +41,7 @@ def similar(
     json: JsonOption = False,
 ) -> None:
     """Rank the kept studies by likeness to an example."""
-    parts = open_parts(configured(config, data))
+    parts = existing_parts(configured(config, data))
     filters = Filters(
         k=k or parts.config.answer.k,
         modality=modality and modality.upper(),

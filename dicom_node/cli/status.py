@@ -10,13 +10,13 @@ from dicom_node.cli.options import (
     print_json,
     print_table,
 )
-from dicom_node.parts import configured_encoder, open_parts
+from dicom_node.parts import configured_encoder, existing_parts
 from index.records import Counts
 
 
 def status(data: DataOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Print counts, queues, the encoder, and the quarantined series with their reasons."""
-    parts = open_parts(configured(config, data))
+    parts = existing_parts(configured(config, data))
     counts = parts.catalogue.counts()
     encoder = configured_encoder(parts.config.encoder)
     parts.close()

@@ -10,6 +10,7 @@ from dicom_node.parts import Parts, open_index
 from dicom_node.receive.header import split_file
 from dicom_node.receive.store import digest
 from dicom_node.receive.worker import Model
+from index.jobs import JobKind
 
 
 class Trouble(StrEnum):
@@ -17,17 +18,19 @@ class Trouble(StrEnum):
 
     FILE_MISSING = "a row whose file is gone"
     FILE_DAMAGED = "a file that is not what was received"
-    FILE_UNKNOWN = "a file without a row"
-    SERIES_WITHOUT_VECTOR = "an indexed series without a vector of the current encoder"
-    VECTORS_DIFFER = "vectors of the graph that are not those of the catalogue"
+    FILE_UNKNOWN = "a whole file without a row"
+    FILE_TORN = "a damaged file without a row"
+    SERIES_WITHOUT_VECTOR = "an indexed series without a vector of the configured encoder"
+    GRAPH_UNUSABLE = "a vector graph that the next start will build again"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One disagreement: what is wrong, and with which file, series or count."""
+    """One disagreement: what is wrong, with which file or series; `key` is the series' row."""
 
     trouble: Trouble
     subject: str
+    key: int = 0
 
 
 def check(parts: Parts, model: Model, advance: Callable[[int], None]) -> Iterator[Finding]:
@@ -38,64 +41,76 @@ def check(parts: Parts, model: Model, advance: Callable[[int], None]) -> Iterato
     known = set()
     for kept in parts.catalogue.kept_files():
         known.add(kept.relative_path)
-        trouble = _file_trouble(parts.store.path(kept.relative_path), kept.sha256)
-        if trouble is not None:
-            yield Finding(trouble, kept.relative_path)
+        path = parts.store.path(kept.relative_path)
+        if not path.exists():
+            yield Finding(Trouble.FILE_MISSING, kept.relative_path)
+        elif _digest_of(path) != kept.sha256:
+            yield Finding(Trouble.FILE_DAMAGED, kept.relative_path)
         advance(1)
-    for path in unknown_files(parts, known):
-        yield Finding(Trouble.FILE_UNKNOWN, str(path.relative_to(parts.folder.store)))
+    yield from _unknown_files(parts, known)
     for series_id in parts.catalogue.series_lacking(model.model_id):
-        series = parts.catalogue.series_files(series_id)
-        yield Finding(Trouble.SERIES_WITHOUT_VECTOR, series.series_instance_uid)
-    yield from _vector_findings(parts, model)
+        uid = parts.catalogue.series_files(series_id).series_instance_uid
+        yield Finding(Trouble.SERIES_WITHOUT_VECTOR, uid, series_id)
+    index = open_index(parts, model, read_only=True)
+    if len(index) and index.opened.rebuilt_because:
+        yield Finding(Trouble.GRAPH_UNUSABLE, index.opened.rebuilt_because)
+    index.close()
 
 
 def repair(parts: Parts, finding: Finding) -> str:
-    """Do what can be done about a finding; return it as a sentence.
-
-    Nothing is deleted but the vector graph, which is a cache.
-    """
-    if finding.trouble is Trouble.FILE_UNKNOWN:
-        return _take_in(parts, parts.folder.store / finding.subject)
-    if finding.trouble is Trouble.SERIES_WITHOUT_VECTOR:
-        return "`similis import` of the same files, or the running node, embeds it again"
-    return "nothing: bring the file back from a backup, or ask the PACS to send it again"
+    """Do what can be done about a finding and return it as a sentence; nothing is deleted."""
+    return _REPAIRS[finding.trouble](parts, finding)
 
 
-def unknown_files(parts: Parts, known: set[str]) -> Iterator[Path]:
-    """Yield the kept files that no row points to: a crash came between file and row."""
+def _unknown_files(parts: Parts, known: set[str]) -> Iterator[Finding]:
+    """Yield the files that no row points to: a crash came between file and row."""
     for path in sorted(parts.folder.store.glob("??/*.dcm")):
-        if str(path.relative_to(parts.folder.store)) not in known:
-            yield path
+        relative = str(path.relative_to(parts.folder.store))
+        if relative not in known:
+            whole = _digest_of(path) == path.stem
+            yield Finding(Trouble.FILE_UNKNOWN if whole else Trouble.FILE_TORN, relative)
 
 
-def _take_in(parts: Parts, path: Path) -> str:
+def _digest_of(path: Path) -> str:
+    """Return the digest of a file's dataset; empty for what is no DICOM file or unreadable."""
     try:
         with path.open("rb") as file:
             meta, dataset = split_file(file)
-        parts.intake.take(dataset, meta, source="check")
+    except (ObjectRefused, OSError):
+        return ""
+    return digest(dataset, meta)
+
+
+def _bring_back(parts: Parts, finding: Finding) -> str:
+    return "nothing: bring it back from a backup, or let the PACS send it again"
+
+
+def _take_in(parts: Parts, finding: Finding) -> str:
+    try:
+        parts.intake.take_file(parts.store.path(finding.subject), source="check")
     except ObjectRefused as error:
         return f"left alone: {error.reason}"
-    return "taken in again"
+    return "taken in"
 
 
-def _file_trouble(path: Path, sha256: str) -> Trouble | None:
-    try:
-        with path.open("rb") as file:
-            meta, dataset = split_file(file)
-    except FileNotFoundError:
-        return Trouble.FILE_MISSING
-    except (ObjectRefused, OSError):
-        return Trouble.FILE_DAMAGED
-    return None if digest(dataset, meta) == sha256 else Trouble.FILE_DAMAGED
+def _leave(parts: Parts, finding: Finding) -> str:
+    return "nothing: no sender was told that it is kept, it may be deleted"
 
 
-def _vector_findings(parts: Parts, model: Model) -> Iterator[Finding]:
-    """Compare the graph, as a node would open it, with the rows it must hold."""
-    index = open_index(parts, model, read_only=True)
-    rows = set(parts.catalogue.embedding_ids(model.model_id).tolist())
-    graph = set(index.ids().tolist())
-    index.close()
-    if rows != graph:
-        subject = f"{len(rows - graph)} missing, {len(graph - rows)} too many"
-        yield Finding(Trouble.VECTORS_DIFFER, subject)
+def _embed_again(parts: Parts, finding: Finding) -> str:
+    parts.jobs.enqueue(JobKind.EMBED, finding.key)
+    return "queued: a running node, or the next `similis import`, embeds it"
+
+
+def _wait(parts: Parts, finding: Finding) -> str:
+    return "nothing to do: the catalogue holds the vectors"
+
+
+_REPAIRS: dict[Trouble, Callable[[Parts, Finding], str]] = {
+    Trouble.FILE_MISSING: _bring_back,
+    Trouble.FILE_DAMAGED: _bring_back,
+    Trouble.FILE_UNKNOWN: _take_in,
+    Trouble.FILE_TORN: _leave,
+    Trouble.SERIES_WITHOUT_VECTOR: _embed_again,
+    Trouble.GRAPH_UNUSABLE: _wait,
+}

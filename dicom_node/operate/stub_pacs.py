@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
@@ -24,6 +24,7 @@ from dicom_node.receive.store import part10
 AE_TITLE = "STUB_PACS"
 _CONTEXTS_PER_ASSOCIATION = 128  # PS3.8 9.3.2.2: odd numbers up to 255
 _T = TypeVar("_T")
+_REPORT_BYTES = 64 << 20
 _PENDING = (0xFF00, 0xFF01)
 
 
@@ -47,12 +48,14 @@ class StubPacs:
         self.folder = folder
         self._arrived = threading.Condition()
         self._reports: dict[str, Path] = {}
+        self._count = 0
         self._listener = Listener(
             Dicom(port=0),
             ae_title=AE_TITLE,
             port=0,
             services=(),
             handlers=[(evt.EVT_C_STORE, self._keep)],
+            maximum_bytes=_REPORT_BYTES,
         )
         self.destination = Destination(
             ae_title=AE_TITLE, host="127.0.0.1", port=self._listener.port
@@ -70,9 +73,10 @@ class StubPacs:
 
     def _keep(self, event: evt.Event) -> int:
         report = event.dataset
-        path = self.folder / f"report-{len(self._reports) + 1:03d}.dcm"
-        path.write_bytes(event.encoded_dataset())
         with self._arrived:
+            self._count += 1
+            path = self.folder / f"report-{self._count:03d}.dcm"
+            path.write_bytes(event.encoded_dataset())
             self._reports[str(report.StudyInstanceUID)] = path
             self._arrived.notify_all()
         return 0x0000
@@ -82,7 +86,6 @@ def push(
     paths: Sequence[Path], destination: Destination, advance: Callable[[], None]
 ) -> Iterator[tuple[Path, str]]:
     """C-STORE data sets as they are, without decoding; yield each that was refused, and why."""
-    _config.STORE_SEND_CHUNKED_DATASET = True
     contexts: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in paths:
         meta, _, header = read_file(path)

@@ -1,16 +1,20 @@
 """Takes files in as if they had been pushed, and embeds what waits when no node is running."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.errors import DataFolderBusy, NotUnderstood, ObjectRefused, OutOfResources
-from dicom_node.parts import Parts, open_index, open_pipeline
-from dicom_node.receive.header import split_file
+from dicom_node.parts import Parts, open_index
+from dicom_node.pipeline import EmbedStep
 from dicom_node.receive.lifecycle import close_what_is_quiet
 from dicom_node.receive.worker import Worker
+from dicom_node.runner import Runner
 from index.jobs import JobKind
+
+_EMBED = (JobKind.EMBED,)
 
 
 @dataclass(slots=True)
@@ -38,9 +42,7 @@ def files_below(paths: Sequence[Path]) -> Iterator[Path]:
 def take_in(parts: Parts, path: Path, tally: Tally) -> None:
     """Take one file in and count what became of it; raise `OutOfResources` when nothing fits."""
     try:
-        with path.open("rb") as file:
-            meta, dataset = split_file(file)
-        receipt = parts.intake.take(dataset, meta, source="import")
+        receipt = parts.intake.take_file(path, source="import")
     except OutOfResources:
         raise
     except NotUnderstood as error:
@@ -62,12 +64,14 @@ def embed_waiting(parts: Parts, advance: Callable[[int, int], None]) -> bool:
         parts.folder.lock()
     except DataFolderBusy:
         return False
-    close_what_is_quiet(parts.catalogue, force=True)
-    parts.jobs.release(parts.name)
-    total = parts.jobs.pending((JobKind.EMBED,))
-    if total:
-        _embed(parts, total, advance)
-    parts.folder.unlock()
+    try:
+        parts.jobs.release(parts.name)
+        close_what_is_quiet(parts.catalogue, force=True)
+        total = parts.jobs.pending(_EMBED)
+        if total:
+            _embed(parts, total, advance)
+    finally:
+        parts.folder.unlock()
     return True
 
 
@@ -75,10 +79,18 @@ def _embed(parts: Parts, total: int, advance: Callable[[int, int], None]) -> Non
     worker = Worker(parts.config.encoder)
     try:
         index = open_index(parts, worker.model)
-        pipeline = open_pipeline(parts, worker.model, index)
-        while remaining := parts.jobs.pending((JobKind.EMBED,)):
+        step = EmbedStep(
+            worker,
+            catalogue=parts.catalogue,
+            store=parts.store,
+            index=index,
+            timeout_s=parts.config.encoder.timeout_s,
+        )
+        runner = Runner(parts.jobs, parts.name)
+        while remaining := parts.jobs.pending(_EMBED):
             advance(total - remaining, total)
-            pipeline.embed_next(worker)
+            if not runner.next(step):  # one that failed waits to be tried again
+                time.sleep(parts.jobs.next_due_s(_EMBED) or 0.0)
         advance(total, total)
         close_what_is_quiet(parts.catalogue, force=True)
         index.save()

@@ -1,18 +1,17 @@
 """From the bytes of a dataset to the `Header` that the catalogue keeps.
 
 Reads the attributes of `index.attributes.ATTRIBUTES` and stops behind the last of them: pixels are
-never touched, values are never validated beyond the three UIDs, and nothing a sender writes into
+never touched, values are never validated beyond the four UIDs, and nothing a sender writes into
 a header can cost more than reading its first megabytes.
 """
 
-import re
 import struct
 import zlib
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom.charset import convert_encodings, decode_bytes, default_encoding, python_encoding
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
@@ -23,22 +22,16 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pydicom.valuerep import TEXT_VR_DELIMS
 
 from dicom_node.errors import BadIdentity, NotUnderstood
+from dicom_node.text import decode, encodings, is_uid
 from index.attributes import ATTRIBUTES
 from index.records import Header
 
-# PS3.5 9.1: digits and dots, at most 64 characters. Components with a leading zero are against the
-# rule but common in archives, so they pass.
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_UID_LENGTH = 64
-
 _CHARACTER_SET = Tag("SpecificCharacterSet")
+_TRANSFER_SYNTAX = Tag("TransferSyntaxUID")
 _TAGS = {attribute.column: Tag(attribute.keyword) for attribute in ATTRIBUTES}
-_TEXT_VRS = frozenset({"LO", "SH", "PN", "LT", "ST", "UT", "UC"})
-_TEXT = {a.column for a in ATTRIBUTES if a.vr in _TEXT_VRS}
-_LAST_TAG = max(_TAGS.values())
+_VRS = {attribute.column: attribute.vr for attribute in ATTRIBUTES}
 _IDENTITY = {
     "study_instance_uid": "StudyInstanceUID",
     "series_instance_uid": "SeriesInstanceUID",
@@ -46,13 +39,15 @@ _IDENTITY = {
     "sop_class_uid": "SOPClassUID",
 }
 
-# A deflated dataset is inflated no further than this: the header fits, a bomb does not.
-_INFLATED_BYTES = 8 << 20
+# A header ends before this; what is longer is damaged, or meant to exhaust memory.
+_HEADER_BYTES = 8 << 20
+# What a report may quote of a query image stands before the pixels: up to the request (0040,xxxx).
+_LAST_EVIDENCE = Tag(0x0040, 0xFFFF)
 
 # Everything pydicom's parser lets out on bytes that are no dataset.
 _PARSE_ERRORS = (
-    InvalidDicomError, EOFError, struct.error, zlib.error, ValueError, KeyError, TypeError,
-    AttributeError, NotImplementedError, OverflowError, RecursionError,
+    InvalidDicomError, EOFError, OSError, struct.error, zlib.error, ValueError, LookupError,
+    TypeError, AttributeError, NotImplementedError, OverflowError, RecursionError,
 )  # fmt: skip
 
 
@@ -62,12 +57,12 @@ def read_header(dataset: bytes, transfer_syntax_uid: str) -> Header:
     Raises `NotUnderstood` when the bytes are no dataset in that transfer syntax, `BadIdentity`
     when a UID is missing or no UID (PS3.5 9.1).
     """
+    tags = _TAGS.values()
     try:
-        parsed = _parse(dataset, UID(transfer_syntax_uid))
-        encodings = _encodings(_raw(parsed, _CHARACTER_SET))
+        parsed = _parse(dataset, transfer_syntax_uid, last=max(tags), only=tags)
+        names = encodings(_raw(parsed, _CHARACTER_SET))
         values = {
-            column: _text(_raw(parsed, tag), encodings if column in _TEXT else [default_encoding])
-            for column, tag in _TAGS.items()
+            column: decode(_raw(parsed, tag), _VRS[column], names) for column, tag in _TAGS.items()
         }
     except _PARSE_ERRORS as error:
         raise NotUnderstood(f"the data set cannot be read: {type(error).__name__}") from error
@@ -80,26 +75,28 @@ def check_uid(value: str, keyword: str) -> None:
     """Raise `BadIdentity` unless `value` is a UID."""
     if not value:
         raise BadIdentity(f"{keyword} is missing", keyword=keyword)
-    if len(value) > _UID_LENGTH or not _UID.fullmatch(value):
+    if not is_uid(value):
         raise BadIdentity(f"{keyword} is not a UID", keyword=keyword)
 
 
-def split_file(file: BinaryIO) -> tuple[FileMetaDataset, bytes]:
-    """Return the file meta and the encoded dataset of a DICOM file (PS3.10 7.1).
+def split_file(file: BinaryIO, *, size: int = -1) -> tuple[FileMetaDataset, bytes]:
+    """Return the transfer syntax, as file meta, and the encoded dataset of a file (PS3.10 7.1).
 
-    A file without a transfer syntax is taken as explicit or implicit little endian, by the look of
-    its first element. Raises `NotUnderstood` for what is no DICOM file.
+    At most `size` bytes of the dataset. A file without a transfer syntax is taken as explicit or
+    implicit little endian, by the look of its first element. Raises `NotUnderstood`.
     """
     try:
         read_preamble(file, force=False)
         elements = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-        meta = FileMetaDataset(elements)
+        syntax = decode(_raw(elements, _TRANSFER_SYNTAX), "UI", [])
+        dataset = file.read(size)
     except _PARSE_ERRORS as error:
         raise NotUnderstood(f"not a DICOM file: {type(error).__name__}") from error
-    dataset = file.read()
-    if not meta.get("TransferSyntaxUID"):
+    if not is_uid(syntax):
         explicit = dataset[4:6].isalpha() and dataset[4:6].isupper()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
+        syntax = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(syntax)
     return meta, dataset
 
 
@@ -110,6 +107,16 @@ def read_file(path: Path) -> tuple[FileMetaDataset, bytes, Header]:
     return meta, dataset, read_header(dataset, str(meta.TransferSyntaxUID))
 
 
+def read_evidence(path: Path) -> Dataset:
+    """Return what a report may quote of a kept image; raises `NotUnderstood`."""
+    with path.open("rb") as file:
+        meta, dataset = split_file(file, size=_HEADER_BYTES)
+    try:
+        return _parse(dataset, str(meta.TransferSyntaxUID), last=_LAST_EVIDENCE, only=None)
+    except _PARSE_ERRORS as error:
+        raise NotUnderstood(f"the header cannot be read: {type(error).__name__}") from error
+
+
 def with_meta(header: Header, meta: FileMetaDataset) -> FileMetaDataset:
     """Return `meta` completed with what a kept file must say about itself (PS3.10 Table 7.1-1)."""
     meta.MediaStorageSOPClassUID = UID(header.sop_class_uid)
@@ -117,21 +124,21 @@ def with_meta(header: Header, meta: FileMetaDataset) -> FileMetaDataset:
     return meta
 
 
-def _parse(dataset: bytes, syntax: UID) -> Dataset:
+def _parse(
+    dataset: bytes, transfer_syntax_uid: str, *, last: BaseTag, only: Iterable[BaseTag] | None
+) -> Dataset:
+    """Read a dataset up to the tag `last`, all elements or `only` some; inflate no further."""
+    syntax = UID(transfer_syntax_uid)
     if syntax == DeflatedExplicitVRLittleEndian:
-        dataset = zlib.decompressobj(-zlib.MAX_WBITS).decompress(dataset, _INFLATED_BYTES)
+        dataset = zlib.decompressobj(-zlib.MAX_WBITS).decompress(dataset, _HEADER_BYTES)
     known = syntax.is_transfer_syntax and not syntax.is_private
     return read_dataset(
         BytesIO(dataset),
         is_implicit_VR=known and syntax.is_implicit_VR,
         is_little_endian=not known or syntax.is_little_endian,
-        stop_when=_behind_the_last,
-        specific_tags=[_CHARACTER_SET, *_TAGS.values()],
+        stop_when=lambda tag, vr, length: bool(tag > last),
+        specific_tags=None if only is None else [_CHARACTER_SET, *only],
     )
-
-
-def _behind_the_last(tag: BaseTag, vr: str | None, length: int) -> bool:
-    return bool(tag > _LAST_TAG)
 
 
 def _raw(parsed: Dataset, tag: BaseTag) -> bytes:
@@ -140,18 +147,3 @@ def _raw(parsed: Dataset, tag: BaseTag) -> bytes:
     if isinstance(value, bytes):
         return value
     return b"" if value is None else str(value).encode()
-
-
-def _encodings(character_set: bytes) -> list[str]:
-    """Return Python's names for SpecificCharacterSet; unknown terms count as UTF-8."""
-    terms = [term.strip() for term in character_set.decode("ascii", "replace").split("\\")]
-    if any(term not in python_encoding for term in terms):
-        return ["utf-8"]
-    return convert_encodings(terms)
-
-
-def _text(value: bytes, encodings: list[str]) -> str:
-    value = value.rstrip(b"\x00 ")
-    if len(encodings) == 1:
-        return value.decode(encodings[0], "replace").strip()
-    return decode_bytes(value, encodings, TEXT_VR_DELIMS).strip()

@@ -5,6 +5,7 @@ and their row are on disk; everything after that is a job that can be repeated.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from pydicom.dataset import FileMetaDataset
@@ -12,7 +13,7 @@ from pydicom.dataset import FileMetaDataset
 from dicom_node import PRODUCT
 from dicom_node.config import Lifecycle
 from dicom_node.errors import BadIdentity, OutOfResources
-from dicom_node.receive.header import read_header, with_meta
+from dicom_node.receive.header import read_header, split_file, with_meta
 from dicom_node.receive.lifecycle import quiet_rule
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
@@ -57,12 +58,19 @@ class Intake:
                 header, stored, quiet_rule(self._lifecycle, header.modality)
             )
         except CatalogueError as error:
-            raise OutOfResources(f"the catalogue cannot keep it: {error}") from error
+            log.error("catalogue_refused", reason=str(error))
+            raise OutOfResources("the catalogue cannot keep it now") from error
         event = "stored" if recorded.receipt is Receipt.NEW else recorded.receipt.value
         # Other bytes under a known UID are worth an operator's look; the rest is daily bread.
         emit = log.warning if recorded.receipt is Receipt.REPLACED else log.debug
         emit(event, sop_instance_uid=header.sop_instance_uid, source=source)
         return recorded.receipt
+
+    def take_file(self, path: Path, *, source: str) -> Receipt | None:
+        """Keep a DICOM file as if it had been pushed; raises `ObjectRefused`, `OSError`."""
+        with path.open("rb") as file:
+            meta, dataset = split_file(file)
+        return self.take(dataset, meta, source=source)
 
 
 def same_identity(sop_class_uid: str, sop_instance_uid: str) -> Callable[[Header], None]:

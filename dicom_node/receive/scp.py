@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicom_node.config import Dicom
+from dicom_node.config import Dicom, Storage
 from dicom_node.contexts import Role, services
 from dicom_node.errors import ObjectRefused
 from dicom_node.listener import Listener, failure, guarded, peer
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 SUCCESS = 0x0000
 
 
-def storage_listener(dicom: Dicom, intake: Intake) -> Listener:
+def storage_listener(dicom: Dicom, storage: Storage, intake: Intake) -> Listener:
     """Open the storage listener."""
     return Listener(
         dicom,
@@ -26,6 +26,7 @@ def storage_listener(dicom: Dicom, intake: Intake) -> Listener:
         port=dicom.port,
         services=services(Role.STORAGE),
         handlers=[(evt.EVT_C_STORE, guarded(on_store), [intake])],
+        maximum_bytes=storage.maximum_object_mb << 20,
     )
 
 

@@ -17,8 +17,7 @@ from pydicom.dataset import FileMetaDataset
 from pynetdicom.dsutils import encode_file_meta
 
 from dicom_node.data_folder import fsync_folder
-from dicom_node.errors import NotUnderstood, OutOfResources
-from dicom_node.receive.header import split_file
+from dicom_node.errors import OutOfResources
 from index.records import StoredFile
 
 PREAMBLE = b"\x00" * 128 + b"DICM"
@@ -65,7 +64,9 @@ class Store:
         stored = StoredFile(relative_path=relative, sha256=sha256, size_bytes=len(dataset))
         target = self.path(relative)
         try:
-            if not _holds(target, sha256):
+            if target.exists():
+                fsync_folder(target.parent)  # a crash may have come between rename and fsync
+            else:
                 self._check_room(len(dataset))
                 self._write_durably(target, part10(dataset, meta))
         except OSError as error:
@@ -80,18 +81,14 @@ class Store:
             raise OutOfResources(f"only {free >> 20} MiB of disk are free")
 
     def _write_durably(self, target: Path, parts: Sequence[bytes]) -> None:
-        """Write beside, rename, then fsync file and folder: one journal commit, not two.
-
-        A crash before the fsync may leave a file that is not whole. Nobody was told that it is
-        kept, no row points to it, and `_holds` does not trust it when it comes again.
-        """
+        """Write beside, fsync, rename, fsync the folder: all of it or nothing is there."""
         temporary = self._incoming / f"{target.name}.{os.urandom(4).hex()}"
         try:
             with temporary.open("xb", buffering=0) as file:
                 for part in parts:
                     _write_all(file, part)
-                temporary.replace(target)
                 os.fsync(file.fileno())
+            temporary.replace(target)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
@@ -102,19 +99,6 @@ def _write_all(file: FileIO, part: bytes) -> None:
     rest = memoryview(part)
     while rest:
         rest = rest[file.write(rest) or 0 :]
-
-
-def _holds(target: Path, sha256: str) -> bool:
-    """Tell whether `target` is there and whole; make its name durable if so."""
-    try:
-        with target.open("rb") as file:
-            meta, dataset = split_file(file)
-    except (FileNotFoundError, NotUnderstood):
-        return False
-    if digest(dataset, meta) != sha256:
-        return False
-    fsync_folder(target.parent)
-    return True
 
 
 def digest(dataset: bytes, meta: FileMetaDataset) -> str:

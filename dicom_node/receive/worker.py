@@ -7,9 +7,8 @@ pipe: a worker that a hostile file took over can say nothing that its parent wou
 
 import json
 import multiprocessing
-import os
-import resource
 import signal
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -18,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from dicom_node.config import Encoding
-from dicom_node.errors import WorkerFailed, WorkerStopped
+from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
 from index.records import ClipRecord
 
 log = structlog.get_logger()
@@ -73,9 +71,21 @@ class Worker:
         self.model = self._start()
 
     def embed(self, paths: tuple[Path, ...]) -> Embedded:
-        """Return the clips of a series' files; raise `WorkerFailed` when the process is lost."""
+        """Return the clips of a series' files.
+
+        Raises `WorkerFailed` when the process is lost over them, `WorkerUnavailable` when none can
+        be started. After any failure the process is a new one: no late answer can be taken for
+        that of the next series.
+        """
         if self._process is None or not self._process.is_alive():
-            self._start()
+            self._restart()
+        try:
+            return self._ask(paths)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _ask(self, paths: tuple[Path, ...]) -> Embedded:
         self._send([str(path) for path in paths])
         reply = self._receive(self._encoding.timeout_s)
         if "error" in reply:
@@ -96,7 +106,8 @@ class Worker:
         self._interrupted = True
         process = self._process
         if process is not None:
-            process.terminate()
+            with suppress(ValueError):  # it ended by itself just now
+                process.terminate()
 
     def stop(self) -> None:
         """End the process, by force when it does not go; not while `embed` runs."""
@@ -113,6 +124,13 @@ class Worker:
             process.join()
         process.close()
 
+    def _restart(self) -> None:
+        """Start the process again; the vectors of one node must all be of one model."""
+        model = self._start()
+        if model.model_id != self.model.model_id:
+            self.stop()
+            raise WorkerUnavailable("the checkpoint has been replaced; restart the node")
+
     def _start(self) -> Model:
         self.stop()
         if self._interrupted:
@@ -120,15 +138,18 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         parent, child = context.Pipe()
         process = context.Process(
-            target=run, args=(child, self._encoding), name="similis-worker", daemon=True
+            target=_run, args=(child, self._encoding), name="similis-worker", daemon=True
         )
         process.start()
         child.close()
         self._process, self._connection = process, parent
-        hello = self._receive(_START_TIMEOUT_S)
+        try:
+            hello = self._receive(_START_TIMEOUT_S)
+        except WorkerFailed as error:
+            raise WorkerUnavailable(error.reason) from error
         if "error" in hello:
             self.stop()
-            raise WorkerFailed(hello["error"])
+            raise WorkerUnavailable(hello["error"])
         model = Model(**hello)
         log.info("worker_started", pid=process.pid, **asdict(model))
         return model
@@ -169,71 +190,8 @@ class Worker:
         return WorkerFailed(f"the embedding process {how}{because}")
 
 
-def run(connection: Connection, encoding: Encoding) -> None:
-    """Serve one parent until it closes the pipe. This is the child's whole life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if encoding.memory_mb:
-        limit = encoding.memory_mb << 20
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    # Imported here: the node itself stays free of torch.
-    from encoder import checkpoint
-    from encoder.embedder import Embedder
-    from encoder.errors import EncoderError
+def _run(connection: Connection, encoding: Encoding) -> None:
+    """Become the child. Its module is imported here, so that the node itself is free of torch."""
+    from dicom_node.receive.embedding import serve
 
-    try:
-        folder = Path(encoding.checkpoint) if encoding.checkpoint else None
-        threads = encoding.threads or max(1, (os.cpu_count() or 1) // encoding.workers)
-        embedder = Embedder(checkpoint.load(folder), device=encoding.device, threads=threads)
-    except EncoderError as error:
-        connection.send_bytes(json.dumps({"error": str(error)}).encode())
-        return
-    connection.send_bytes(json.dumps(asdict(_describe(embedder))).encode())
-    while True:
-        try:
-            paths = json.loads(connection.recv_bytes())
-        except (EOFError, OSError):
-            return
-        reply, vectors = _embed(embedder, [Path(path) for path in paths])
-        connection.send_bytes(json.dumps(reply).encode())
-        if "error" not in reply:
-            connection.send_bytes(vectors.tobytes())
-
-
-def _describe(embedder: Any) -> Model:
-    return Model(
-        model_id=embedder.model_id,
-        name=embedder.name,
-        version=embedder.version,
-        trained=embedder.trained,
-        dim=embedder.dim,
-        device=f"{embedder.choice.device} {embedder.choice.dtype}",
-        reason=embedder.choice.reason,
-    )
-
-
-def _embed(embedder: Any, paths: list[Path]) -> tuple[dict[str, Any], NDArray[np.float32]]:
-    """Run steps 6 to 10 of the route; whatever goes wrong is an answer, not an end."""
-    from encoder.errors import UnreadableImage
-    from encoder.pixels import read
-    from encoder.series import assemble
-
-    try:
-        assembly = assemble(paths)
-        clips, unreadable = [], []
-        for group in assembly.groups:
-            try:
-                clips.append(read(group))
-            except UnreadableImage as error:
-                unreadable.append(asdict(Fault(error.sop_instance_uid, error.reason)))
-        vectors = embedder.embed(clips)
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}, np.empty(0, np.float32)
-    reply = {
-        "clips": [
-            {"kind": clip.kind, "frames": clip.array.shape[1], "sources": clip.sources}
-            for clip in clips
-        ],
-        "skipped": [asdict(Fault(s.sop_instance_uid, s.reason)) for s in assembly.skipped],
-        "unreadable": unreadable,
-    }
-    return reply, vectors
+    serve(connection, encoding)

@@ -1,0 +1,110 @@
+"""The child's side of a worker: files in, clips and vectors out, whatever the files hold.
+
+Runs in a process of its own; see `worker`. Nothing that is raised here reaches the parent but as a
+sentence without values from the files, since values may name a patient.
+"""
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.config import Encoding
+from dicom_node.listener import prepare_dicom
+from dicom_node.log import fault_of
+from dicom_node.receive.worker import Fault, Model
+from encoder import checkpoint
+from encoder.clip import Clip
+from encoder.embedder import Embedder
+from encoder.errors import EncoderError, UnreadableImage
+from encoder.pixels import read
+from encoder.series import Assembly, assemble
+
+_NOTHING = np.empty(0, np.float32)
+
+
+def serve(connection: Connection, encoding: Encoding) -> None:
+    """Say hello, then answer one request after the other until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if encoding.memory_mb:
+        limit = encoding.memory_mb << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    prepare_dicom()
+    try:
+        embedder = _embedder(encoding)
+    except EncoderError as error:
+        _say(connection, {"error": str(error)})
+        return
+    _say(connection, asdict(_describe(embedder)))
+    while True:
+        try:
+            paths = json.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        reply, vectors = _answer(embedder, [Path(path) for path in paths])
+        _say(connection, reply)
+        if "error" not in reply:
+            connection.send_bytes(vectors.tobytes())
+
+
+def _embedder(encoding: Encoding) -> Embedder:
+    folder = Path(encoding.checkpoint) if encoding.checkpoint else None
+    threads = encoding.threads or max(1, (os.cpu_count() or 1) // encoding.workers)
+    return Embedder(checkpoint.load(folder), device=encoding.device, threads=threads)
+
+
+def _describe(embedder: Embedder) -> Model:
+    return Model(
+        model_id=embedder.model_id,
+        name=embedder.name,
+        version=embedder.version,
+        trained=embedder.trained,
+        dim=embedder.dim,
+        device=f"{embedder.choice.device} {embedder.choice.dtype}",
+        reason=embedder.choice.reason,
+    )
+
+
+def _answer(embedder: Embedder, paths: list[Path]) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """Run steps 6 to 10 of the route; whatever goes wrong is an answer, not an end."""
+    clips: list[dict[str, Any]] = []
+    unreadable: list[Fault] = []
+    try:
+        assembly = assemble(paths)
+        unreadable += [Fault(u.sop_instance_uid, u.reason) for u in assembly.unreadable]
+        vectors = embedder.embed(_clips(assembly, clips, unreadable))
+    except Exception as error:  # the worker's guard
+        return {"error": fault_of(error)}, _NOTHING
+    reply = {
+        "clips": clips,
+        "skipped": [asdict(Fault(s.sop_instance_uid, s.reason)) for s in assembly.skipped],
+        "unreadable": [asdict(fault) for fault in unreadable],
+    }
+    return reply, vectors
+
+
+def _clips(
+    assembly: Assembly, described: list[dict[str, Any]], unreadable: list[Fault]
+) -> Iterator[Clip]:
+    """Read one clip after the other, so that one at a time is in memory at full size."""
+    for group in assembly.groups:
+        try:
+            clip = read(group)
+        except UnreadableImage as error:
+            unreadable.append(Fault(error.sop_instance_uid, error.reason))
+            continue
+        frames = clip.array.shape[1]
+        described.append({"kind": clip.kind, "frames": frames, "sources": clip.sources})
+        yield clip
+
+
+def _say(connection: Connection, message: dict[str, Any]) -> None:
+    connection.send_bytes(json.dumps(message).encode())

@@ -1,0 +1,116 @@
+"""Peers that do exactly as told: a sender of any bytes, and a PACS with a list of answers."""
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from dicom_node.listener import answer_at_once
+from dicom_node.receive.header import split_file
+from dicom_node.receive.store import part10
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+def dataset_of(path: Path) -> bytes:
+    """Return the bytes behind the file meta."""
+    with path.open("rb") as file:
+        return split_file(file)[1]
+
+
+def encoded(dataset: Dataset) -> bytes:
+    """Return a data set in Explicit VR Little Endian."""
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
+def contexts_of(paths: Sequence[Path]) -> list[PresentationContext]:
+    """Return the presentation contexts that these files need."""
+    metas = [dcmread(path, stop_before_pixels=True).file_meta for path in paths]
+    kinds = {(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas}
+    return [build_context(*kind) for kind in sorted(kinds)]
+
+
+@contextlib.contextmanager
+def association(
+    port: int, contexts: Sequence[PresentationContext] = (), *, called: str = "SIMILIS"
+) -> Iterator[Association]:
+    """Hold an association, by default one for a CT slice in Explicit VR Little Endian."""
+    opened = AE("SENDER").associate(
+        "127.0.0.1",
+        port,
+        contexts=list(contexts) or [build_context(CT, ExplicitVRLittleEndian)],
+        ae_title=called,
+        evt_handlers=[(evt.EVT_CONN_OPEN, answer_at_once)],
+    )
+    assert opened.is_established, "the node did not accept the association"
+    connection = opened.dul.socket.socket
+    try:
+        yield opened
+    finally:
+        if opened.is_established:
+            opened.release()
+        connection.close()  # pynetdicom drops the socket of a broken connection unclosed
+
+
+def store(opened: Association, path: Path) -> int | None:
+    """Send a file byte for byte; return the status, None when the association broke first."""
+    try:
+        status = opened.send_c_store(path)
+    except RuntimeError:  # there is no association any more
+        return None
+    return int(status.Status) if "Status" in status else None
+
+
+def store_bytes(opened: Association, body: bytes, *, announced: str) -> Dataset:
+    """Send any bytes as the data set of a CT slice with the `announced` SOP Instance UID."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(CT), UID(announced)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
+        file.writelines(part10(body, meta))
+        file.flush()
+        return opened.send_c_store(file.name)
+
+
+class Pacs:
+    """Takes everything it is sent and answers by the script; the last status stays."""
+
+    def __init__(self, port: int = 0, statuses: Sequence[int] = (0x0000,)) -> None:
+        self.offered = 0
+        self.kept: list[Dataset] = []
+        self._statuses = list(statuses)
+        self._lock = threading.Lock()
+        handlers = [(evt.EVT_C_STORE, self._answer)]
+        self._ae = AE("PACS")
+        server = self._ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+        self.port = int(server.server_address[1])
+
+    def _answer(self, event: evt.Event) -> int:
+        with self._lock:
+            self.offered += 1
+            status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+            if status == 0x0000:
+                # Read from the bytes at once: `event.dataset` is lazy, its message is not kept.
+                self.kept.append(dcmread(BytesIO(event.encoded_dataset())))
+            return status
+
+    def stop(self) -> None:
+        """Close the listener."""
+        self._ae.shutdown()
+
+
+def destination(port: int) -> dict[str, object]:
+    """Return the configuration of a node that reports to a PACS on this port."""
+    return {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": port}}
