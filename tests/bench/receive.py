@@ -18,7 +18,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from peers import ENVIRONMENT, Orthanc, Serve, tool, wait_for
+from peers import ENVIRONMENT, Orthanc, Serve, stopped_at_the_end, tool, wait_for
 
 from dicom_node.parts import open_parts
 from training.phantoms import ct_series, uid_source
@@ -38,9 +38,9 @@ def seconds_to_send(port: int, ae_title: str, folder: Path) -> float:
 
 def node_round(folder: Path, instances: Path) -> float:
     """Return instances per second into a fresh node."""
-    node = Serve(folder, "[lifecycle]\nseries_quiet_s = 60\nstudy_quiet_s = 60\n")
-    elapsed = seconds_to_send(node.port, "SIMILIS", instances)
-    node.stop()
+    settings = "[lifecycle]\nseries_quiet_s = 60\nstudy_quiet_s = 60\n"
+    with stopped_at_the_end(Serve(folder, settings)) as node:
+        elapsed = seconds_to_send(node.port, "SIMILIS", instances)
     parts = open_parts(node.settings())
     kept = parts.catalogue.counts().instances
     parts.close()
@@ -50,10 +50,9 @@ def node_round(folder: Path, instances: Path) -> float:
 
 def orthanc_round(folder: Path, instances: Path) -> float:
     """Return instances per second into a fresh Orthanc."""
-    orthanc = Orthanc(folder, {})
-    elapsed = seconds_to_send(orthanc.port, "ORTHANC", instances)
-    check(orthanc.get("/statistics")["CountInstances"], "Orthanc")
-    orthanc.stop()
+    with stopped_at_the_end(Orthanc(folder, {})) as orthanc:
+        elapsed = seconds_to_send(orthanc.port, "ORTHANC", instances)
+        check(orthanc.get("/statistics")["CountInstances"], "Orthanc")
     return INSTANCES / elapsed
 
 
@@ -66,19 +65,17 @@ def check(kept: int, who: str) -> None:
 def seconds_to_report(folder: Path, instances: Path) -> float:
     """Return the time from the last C-STORE response to the report in the PACS, silence apart."""
     folder.mkdir()
-    orthanc = Orthanc(folder / "orthanc", {})
-    node = Serve(
-        folder / "node",
-        f"[lifecycle]\nseries_quiet_s = {QUIET_S}\nstudy_quiet_s = {QUIET_S}\n"
-        f"[destinations.pacs]\nae_title = 'ORTHANC'\nhost = '127.0.0.1'\nport = {orthanc.port}\n",
-    )
-    seconds_to_send(node.port, "SIMILIS", instances)
-    sent = time.perf_counter()
-    wait_for("the report", lambda: orthanc.get("/statistics")["CountInstances"], 120)
-    elapsed = time.perf_counter() - sent - QUIET_S
-    node.stop()
-    orthanc.stop()
-    return elapsed
+    with stopped_at_the_end(Orthanc(folder / "orthanc", {})) as orthanc:
+        settings = (
+            f"[lifecycle]\nseries_quiet_s = {QUIET_S}\nstudy_quiet_s = {QUIET_S}\n"
+            f"[destinations.pacs]\nae_title = 'ORTHANC'\nhost = '127.0.0.1'\n"
+            f"port = {orthanc.port}\n"
+        )
+        with stopped_at_the_end(Serve(folder / "node", settings)) as node:
+            seconds_to_send(node.port, "SIMILIS", instances)
+            sent = time.perf_counter()
+            wait_for("the report", lambda: orthanc.get("/statistics")["CountInstances"], 120)
+            return time.perf_counter() - sent - QUIET_S
 
 
 def main() -> None:
