@@ -37,6 +37,8 @@ def demo(
             typer.echo(f"Done in {time.monotonic() - started:.0f} s.")
             if out is not None:
                 typer.echo(f"The reports are in {out}; read one with: dsrdump FILE")
+            else:
+                typer.echo("The demo's folder goes with it; keep the reports with --out DIR.")
             if keep:
                 _keep(node, reports)
         finally:
