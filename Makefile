@@ -38,7 +38,8 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install -q -c constraints.txt build/wheel/*.whl
-	cd / && "$(CURDIR)/build/wheel/venv/bin/similis" --help > /dev/null
+	cd / && "$(CURDIR)/build/wheel/venv/bin/similis" import --data "$(CURDIR)/build/wheel/data" \
+	  "$(CURDIR)"/build/wheel/venv/lib/python3*/site-packages/pydicom/data/test_files/CT_small.dcm
 	cd / && "$(CURDIR)/build/wheel/venv/bin/similis" status --data "$(CURDIR)/build/wheel/data"
 
 bench-receive: $(VENV)/.dev
