@@ -97,7 +97,9 @@ class Answer(Section):
     k: int = Field(10, ge=1, le=200, description="cases per answer unless asked otherwise")
     maximum_k: int = Field(200, ge=1, le=1000, description="cases per answer at most")
     minimum_score: float = Field(-1.0, ge=-1, le=1, description="cosine below which none is named")
-    retrieve_ae_title: str = Field("", description="AE title from which matches can be retrieved")
+    retrieve_ae_title: str = Field(
+        "", description="AE title from which matches can be retrieved: the PACS"
+    )
     attempts: int = Field(10, ge=1, description="times a report is offered before it is FAILED")
     first_retry_s: Seconds = Field(5.0, description="first pause; doubled each time")
     longest_retry_s: Seconds = Field(900.0, description="longest pause between two attempts")

@@ -3,9 +3,11 @@
 import logging
 import sys
 import traceback
+from enum import Enum
 from pathlib import Path
 
 import structlog
+from structlog.typing import EventDict
 
 
 def start_logging(level: str = "info") -> None:
@@ -20,13 +22,18 @@ def start_logging(level: str = "info") -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _plain,
             structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _plain(logger: object, method: str, event: EventDict) -> EventDict:
+    """Write enum members as their values."""
+    return {key: value.value if isinstance(value, Enum) else value for key, value in event.items()}
 
 
 def fault_of(error: BaseException) -> str:

@@ -89,7 +89,7 @@ class Node:
         search = Search(parts.catalogue, index)
         self._drive(parts, index, search)
         dicom = self.config.dicom
-        service = FindService(parts.catalogue, search, self.config.answer)
+        service = FindService(parts.catalogue, search, self.config.answer, self.model.version)
         self._listeners.append(storage_listener(dicom, self.config.storage, parts.intake))
         self._listeners.append(query_listener(dicom, service))
 

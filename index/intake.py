@@ -40,9 +40,9 @@ class Intake(Database):
     def record(self, header: Header, stored: StoredFile, rule: QuietRule) -> Recorded:
         """Enter an instance whose file is on disk; when this returns, so are its rows.
 
-        The same bytes again are a DUPLICATE and change nothing. Other bytes under a known SOP
-        Instance UID are REPLACED: both versions are kept, the one received last is current, and
-        the series concerned are DIRTY. This holds too when older bytes come back.
+        The same bytes again are a DUPLICATE and change nothing, so that a folder taken in twice is
+        what it was after the first time. New bytes under a known SOP Instance UID are REPLACED:
+        all versions are kept, the newest is current, and the series concerned are DIRTY.
         """
         try:
             return self._record(header, stored, rule)
@@ -55,7 +55,7 @@ class Intake(Database):
             arrival = _Arrival(connection, header, rule, self.now())
             versions = connection.execute(_VERSIONS, {"uid": header.sop_instance_uid}).all()
             same = next((v for v in versions if v.sha256 == stored.sha256), None)
-            if same is not None and same.current:
+            if same is not None:
                 return Recorded(
                     Receipt.DUPLICATE, same.series_id, same.study_id, same.relative_path
                 )
@@ -63,14 +63,9 @@ class Intake(Database):
             series_id = arrival.series(study_id)
             for older in (v for v in versions if v.current):
                 arrival.retire(older, series_id)
-            if same is None:
-                arrival.instance(series_id, stored)
-                receipt = Receipt.REPLACED if versions else Receipt.NEW
-                return Recorded(receipt, series_id, study_id, stored.relative_path)
-            connection.execute(
-                update(INSTANCE).where(INSTANCE.c.id == same.id).values(current=True)
-            )
-            return Recorded(Receipt.REPLACED, series_id, study_id, same.relative_path)
+            arrival.instance(series_id, stored)
+            receipt = Receipt.REPLACED if versions else Receipt.NEW
+            return Recorded(receipt, series_id, study_id, stored.relative_path)
 
 
 class _Arrival:

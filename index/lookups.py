@@ -143,6 +143,7 @@ class Lookups(Database):
                 embeddings=_count_by(connection, Embedding.model_id),
                 jobs=_count_by(connection, Job.state),
                 reports=_count_by(connection, Report.state),
+                skipped=_count_by(connection, Series.reason, Series.state == State.SKIPPED),
                 quarantined=tuple(Quarantined(*row) for row in quarantined),
             )
 
@@ -151,6 +152,9 @@ def _count(connection: Connection, condition: ColumnExpressionArgument[bool]) ->
     return connection.execute(select(func.count()).where(condition)).scalar_one()
 
 
-def _count_by(connection: Connection, column: Any) -> dict[str, int]:
-    rows = connection.execute(select(column, func.count()).group_by(column).order_by(column))
+def _count_by(
+    connection: Connection, column: Any, *conditions: ColumnExpressionArgument[bool]
+) -> dict[str, int]:
+    counted = select(column, func.count()).where(*conditions).group_by(column).order_by(column)
+    rows = connection.execute(counted)
     return {str(value): number for value, number in rows}

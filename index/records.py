@@ -326,4 +326,5 @@ class Counts:
     embeddings: Mapping[str, int]
     jobs: Mapping[str, int]
     reports: Mapping[str, int]
+    skipped: Mapping[str, int]  # series by reason
     quarantined: tuple[Quarantined, ...]

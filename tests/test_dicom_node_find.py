@@ -279,4 +279,4 @@ def masked(dump: str) -> str:
     """Hide what depends on the encoder and on the machine: scores and the encoder's hash."""
     dump = dump.replace("\0", " ")
     dump = re.sub(r"(\(0099,10(?:02|0e)\) .. )\[?[0-9.]+\]?( *)", r"\1SCORE ", dump)
-    return re.sub(r"(\(0099,1008\) LO )\[\w+\]", r"\1[ENCODER]", dump)
+    return re.sub(r"(\(0099,1008\) LO )\[[^]]+\] *#\s+\d+", r"\1[ENCODER]", dump)

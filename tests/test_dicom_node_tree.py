@@ -117,6 +117,11 @@ def test_score_rank_and_category_are_written_in_order_of_rank() -> None:
     assert [i.ConceptCodeSequence[0].CodeMeaning for i in categories] == ["High", "Moderate", "Low"]
 
 
+def test_an_untrained_encoder_calls_no_case_near() -> None:
+    tree = build(algorithm=replace(ALGORITHM, trained=False))
+    assert named(tree, codes.SIMILARITY_CATEGORY) == []
+
+
 def test_tracking_depends_on_query_and_case_only() -> None:
     once = [item.UID for item in named(build(), codes.TRACKING_UID)]
     swapped = replace(

@@ -48,6 +48,7 @@ class FindService:
     catalogue: Catalogue
     search: Search
     answer: Answer
+    encoder: str
 
 
 def query_listener(dicom: Dicom, service: FindService) -> Listener:
@@ -81,7 +82,8 @@ def on_find(event: evt.Event, service: FindService) -> Answers:
         yield from _cases(event, service, identifier, answered)
         return
     known = service.catalogue.study_row(study_uid)
-    log.info("query_without_vectors", state=known and known.state, source=peer(event))
+    state = known.state if known is not None else "unknown"
+    log.info("query_without_vectors", study=study_uid, state=state, source=peer(event))
     if known is not None and known.state in _UNSETTLED:
         yield failure(NOT_INDEXED_YET, "the study is being indexed, ask again"), None
 
@@ -92,7 +94,7 @@ def _cases(
     responder = Responder(
         identifier,
         query_study_uid=answered.query.study_instance_uid,
-        model_id=answered.ranking.model_id,
+        encoder=service.encoder,
         retrieve_ae_title=service.answer.retrieve_ae_title,
     )
     status = PENDING if responder.complete else PENDING_WITHOUT_SOME_KEYS

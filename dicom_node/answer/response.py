@@ -35,14 +35,14 @@ class Responder:
     """
 
     def __init__(
-        self, identifier: Dataset, *, query_study_uid: str, model_id: str, retrieve_ae_title: str
+        self, identifier: Dataset, *, query_study_uid: str, encoder: str, retrieve_ae_title: str
     ) -> None:
         elements = [element for element in identifier if not element.tag.is_private]
         self._requested = [keyword_for_tag(element.tag) for element in elements]
         self._valued = {keyword_for_tag(e.tag) for e in elements if e.value not in (None, "", "*")}
         self._block = private.Block.find(identifier)
         self._query_study_uid = query_study_uid
-        self._model_id = model_id
+        self._encoder = encoder
         self._retrieve_ae_title = retrieve_ae_title
 
     @property
@@ -74,7 +74,7 @@ class Responder:
             (private.SCORE, round(case.score, 6)),
             (private.QUERY_STUDY, self._query_study_uid),
             (private.METRIC, "COSINE"),
-            (private.ENCODER, self._model_id),
+            (private.ENCODER, self._encoder),
             (private.BEST_SERIES, case.series_instance_uid),
             (private.BEST_INSTANCE, case.sop_instance_uid),
             (private.SCORE_TEXT, f"{case.score:.4f}"),

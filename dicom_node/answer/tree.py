@@ -164,7 +164,7 @@ def _similar_case(
             codes.NO_UNITS,
             _method(codes.RANK_AMONG_RETRIEVED),
         ),
-        code(contains, codes.SIMILARITY_CATEGORY, _category(case.score)),
+        *_category(case, algorithm),
         _image(contains, codes.SOURCE_OF_MEASUREMENT, source),
         _reference_case(case, secret),
     )
@@ -232,8 +232,11 @@ def _case_name(case: Case, secret: bytes) -> str:
     return pseudonym(secret, Pseudonymised.CASE, case.study_instance_uid)
 
 
-def _category(score: float) -> codes.CodedConcept:
-    return next((name for least, name in _CATEGORIES if score >= least), codes.LOW)
+def _category(case: Case, algorithm: Algorithm) -> Iterator[Dataset]:
+    """Yield how near a case is in words; an untrained encoder has no say in it."""
+    if algorithm.trained:
+        near = next((name for least, name in _CATEGORIES if case.score >= least), codes.LOW)
+        yield code(Relation.CONTAINS, codes.SIMILARITY_CATEGORY, near)
 
 
 def _method(method: codes.CodedConcept) -> Dataset:

@@ -32,7 +32,7 @@ def check(
     model = configured_encoder(parts.config.encoder)
     try:
         with progress() as bars:
-            bar = bars.add_task("checking", total=parts.catalogue.counts().instances)
+            bar = bars.add_task("checking", total=None)
             findings = list(findings_of(parts, model, lambda n: bars.advance(bar, n)))
         rows = [(f.trouble, f.subject, repair_one(parts, f) if repair else "") for f in findings]
     finally:

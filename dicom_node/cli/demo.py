@@ -64,6 +64,7 @@ def _run(node: Node, pacs: StubPacs) -> None:
             for m in answer.matches
         ]
         print_table(f"Similar to the {question} (report: {answer.report})", _COLUMNS, rows)
+    typer.echo("A report names what was similar when its study was complete; a question asks now.")
     if not node.model.trained:
         typer.echo("The encoder is untrained: the ranks show that the route works, no more.")
 

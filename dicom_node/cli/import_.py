@@ -15,8 +15,10 @@ from dicom_node.cli.options import (
     print_table,
     progress,
 )
-from dicom_node.operate.take_in import Tally, embed_waiting, files_below, take_in
+from dicom_node.operate.take_in import QUICK, Tally, embed_waiting, files_below, take_in
 from dicom_node.parts import Parts, open_parts
+
+_NAMED = 10  # files left out that are named per reason; --json names all
 
 
 def import_(
@@ -29,15 +31,19 @@ def import_(
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise typer.BadParameter(f"{missing[0]} does not exist")
-    parts = open_parts(configured(config, data))
+    settings = configured(config, data, log_level="error")
+    parts = open_parts(settings.model_copy(update={"lifecycle": QUICK}))
     tally = Tally()
     embedded = _take_in_all(parts, list(files_below(paths)), tally)
     if json:
         print_json({"kept": tally.receipts, "left_out": tally.left_out, "embedded": embedded})
     else:
         rows = [("kept", key, n) for key, n in sorted(tally.receipts.items())]
-        rows += [("left out", key, n) for key, n in sorted(tally.left_out.items())]
+        rows += [("left out", key, len(paths)) for key, paths in sorted(tally.left_out.items())]
         print_table("Import", ("", "what", "files"), rows)
+        for key, left in sorted(tally.left_out.items()):
+            for path in left[:_NAMED]:
+                typer.echo(f"left out: {path}: {key}", err=True)
     if not embedded:
         typer.echo("A node runs on this data folder; it embeds the series.", err=True)
     if not tally.kept:

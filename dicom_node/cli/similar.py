@@ -15,11 +15,12 @@ from dicom_node.cli.options import (
     print_json,
     print_table,
 )
-from dicom_node.errors import NotKnown
+from dicom_node.errors import NotKnown, SimilisError
 from dicom_node.operate.example import embed_example
 from dicom_node.operate.take_in import files_below
 from dicom_node.parts import Parts, configured_encoder, existing_parts, open_index
-from dicom_node.receive.worker import Worker
+from dicom_node.receive.worker import Model, Worker
+from dicom_node.text import is_uid
 from index.records import Case, Ranking
 from index.search import Search
 
@@ -49,42 +50,41 @@ def similar(
         same_patient=same_patient,
         minimum_score=parts.config.answer.minimum_score,
     )
+    model = configured_encoder(parts.config.encoder)
     try:
         paths = [Path(name) for name in example]
         if all(path.exists() for path in paths):
-            ranking = _like_files(parts, paths, filters)
-        elif len(example) == 1:
-            ranking = _like_study(parts, example[0], filters)
+            ranking = _like_files(parts, model, paths, filters)
+        elif len(example) == 1 and is_uid(example[0]):
+            ranking = _like_study(parts, model, example[0], filters)
         else:
             missing = next(path for path in paths if not path.exists())
-            raise typer.BadParameter(f"{missing} does not exist")
+            raise typer.BadParameter(f"{missing} is neither a file nor a Study Instance UID")
     finally:
         parts.close()
     _print(ranking, json)
+    if not model.trained:
+        typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
 
 
-def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
-    model = configured_encoder(parts.config.encoder)
+def _like_study(parts: Parts, model: Model, uid: str, filters: Filters) -> Ranking:
     index = open_index(parts, model, read_only=True)
     answered = similar_to_study(parts.catalogue, Search(parts.catalogue, index), uid, filters)
     if answered is None:
         known = parts.catalogue.study_row(uid)
-        advice = (
-            "`similis import` takes studies in"
-            if known is None
-            else f"it is {known.state} and has no vector; `similis status` says why"
-        )
-        raise NotKnown("study", uid, advice)
+        if known is not None:
+            raise SimilisError(f"study {uid} is {known.state}: it has no vector to compare by")
+        raise NotKnown("study", uid, "`similis import` takes studies in")
     return answered.ranking
 
 
-def _like_files(parts: Parts, paths: list[Path], filters: Filters) -> Ranking:
+def _like_files(parts: Parts, model: Model, paths: list[Path], filters: Filters) -> Ranking:
     worker = Worker(parts.config.encoder)
     try:
         example = embed_example(worker, list(files_below(paths)))
     finally:
         worker.stop()
-    index = open_index(parts, worker.model, read_only=True)
+    index = open_index(parts, model, read_only=True)
     return similar_to_vectors(Search(parts.catalogue, index), example, filters)
 
 

@@ -29,6 +29,7 @@ def status(data: DataOption = None, config: ConfigOption = None, json: JsonOptio
     rows += [("instances", "", counts.instances), ("clips", "", counts.clips)]
     for what in ("embeddings", "jobs", "reports"):
         rows += [(what, key, n) for key, n in getattr(counts, what).items()]
+    rows += [("series skipped", reason, n) for reason, n in counts.skipped.items()]
     print_table("Similis", ("what", "", "number"), rows)
     if counts.quarantined:
         print_table(
@@ -47,6 +48,7 @@ def _as_dict(counts: Counts) -> dict[str, object]:
         "embeddings": dict(counts.embeddings),
         "jobs": dict(counts.jobs),
         "reports": dict(counts.reports),
+        "skipped": dict(counts.skipped),
         "quarantined": [
             {"series_instance_uid": q.series_instance_uid, "reason": q.reason}
             for q in counts.quarantined

@@ -1,11 +1,12 @@
 """Takes files in as if they had been pushed, and embeds what waits when no node is running."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_node.config import Lifecycle
 from dicom_node.errors import DataFolderBusy, NotUnderstood, ObjectRefused, OutOfResources
 from dicom_node.parts import Parts, open_index
 from dicom_node.pipeline import EmbedStep
@@ -15,14 +16,16 @@ from dicom_node.runner import Runner
 from index.jobs import JobKind
 
 _EMBED = (JobKind.EMBED,)
+# A running node need not wait long for the rest of a series: it lies in the same folder.
+QUICK = Lifecycle(series_quiet_s=10.0, study_quiet_s=20.0, quiet_s_by_modality={})
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the files: how many by receipt, and why the others were left out."""
+    """What became of the files: how many by receipt, and which were left out, by reason."""
 
     receipts: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def kept(self) -> int:
@@ -46,11 +49,11 @@ def take_in(parts: Parts, path: Path, tally: Tally) -> None:
     except OutOfResources:
         raise
     except NotUnderstood as error:
-        tally.left_out[error.reason] += 1
+        tally.left_out[error.reason].append(str(path))
     except ObjectRefused as error:
-        tally.left_out[f"refused: {error.reason}"] += 1
+        tally.left_out[f"refused: {error.reason}"].append(str(path))
     except OSError as error:
-        tally.left_out[error.strerror or "cannot be read"] += 1
+        tally.left_out[error.strerror or "cannot be read"].append(str(path))
     else:
         tally.receipts["own report" if receipt is None else receipt] += 1
 
