@@ -88,12 +88,9 @@ def crop(whole: Picture, part: Tissue) -> Picture:
         inside[box.top : box.bottom, box.left : box.right] = True
     rows = slice(min(b.top for b in part.boxes), max(b.bottom for b in part.boxes))
     columns = slice(min(b.left for b in part.boxes), max(b.right for b in part.boxes))
-    shown = _restrict(whole, inside)
-    return Picture(
-        np.where(inside, shown.values, np.float32(0))[:, rows, columns],
-        None if shown.valid is None else shown.valid[rows, columns],
-        shown.unit,
-    )
+    values = np.where(inside, whole.values, np.float32(0))[:, rows, columns]
+    valid = None if whole.valid is None else whole.valid[rows, columns]
+    return _restrict(Picture(values, valid, whole.unit), inside[rows, columns])
 
 
 def shut(whole: Picture, dataset: Dataset, index: int) -> Picture:
