@@ -23,6 +23,7 @@ class Unit(StrEnum):
     """What a pixel value means."""
 
     HOUNSFIELD = "hu"
+    SUV = "suv"
     STORED = "stored"
     COLOUR = "colour"
 
@@ -31,11 +32,12 @@ class Unit(StrEnum):
 class Clip:
     """One still, volume or cine.
 
-    `array` is (C, T, H, W) with C = 1 or 3; `STORED` is an arbitrary grey scale, `COLOUR` is RGB
-    0..255. `spacing` is the distance between neighbours along T, H and W: mm for H and W (1.0
-    where unknown); along T mm for a volume, seconds for a cine, 0.0 for a still or where unknown.
-    `valid` is (T, H, W), False where the scanner padded. `sources` are SOP Instance UIDs in the
-    order of T, a multi-frame instance once.
+    `array` is (C, T, H, W) with C = 1 or 3; `SUV` is uptake by body weight in g/ml, `STORED` an
+    arbitrary grey scale, `COLOUR` RGB 0..255. `spacing` is the distance between neighbours along
+    T, H and W: mm for H and W (1.0 where unknown); along T mm for a volume, seconds for a cine, 0.0
+    for a still or where unknown. `valid` is (T, H, W), False where the scanner padded or what is
+    shown is no image. `sources` are SOP Instance UIDs in the order of T, a multi-frame instance
+    once.
     """
 
     array: NDArray[np.float32]

@@ -94,13 +94,14 @@ def floats(value: Any, count: int) -> tuple[float, ...] | None:
     return tuple(values.tolist())
 
 
-def frame_times(dataset: Dataset) -> NDArray[np.float64] | None:
+def frame_times(dataset: Dataset, count: int | None = None) -> NDArray[np.float64] | None:
     """Give the time of each frame in seconds from the first, None where no rate is known.
 
     Order of belief: Frame Time and Frame Time Vector in ms (PS3.3 C.7.6.5), then Cine Rate and
-    Recommended Display Frame Rate in frames a second.
+    Recommended Display Frame Rate in frames a second. `count` stands in for Number of Frames.
     """
-    count = frame_count(dataset)
+    if count is None:
+        count = frame_count(dataset)
     numbers = np.arange(count, dtype=np.float64)
     if (step_ms := floats(dataset.get("FrameTime"), 1)) and step_ms[0] > 0:
         return numbers * (step_ms[0] / 1000)
@@ -112,3 +113,9 @@ def frame_times(dataset: Dataset) -> NDArray[np.float64] | None:
         if (rate_hz := floats(dataset.get(keyword), 1)) and rate_hz[0] > 0:
             return numbers / rate_hz[0]
     return None
+
+
+def evenly(times: NDArray[np.float64], most: int) -> list[int]:
+    """Name at most `most` frames, those nearest to instants spread evenly from first to last."""
+    targets = np.linspace(times[0], times[-1], min(len(times), most))
+    return [int(np.abs(times - target).argmin()) for target in targets]

@@ -1,0 +1,160 @@
+"""From the bytes of the pixel data element to stored values, one decoder a transfer syntax.
+
+Owns: which decoder reads which syntax, the decoding of still frames, unused bits.
+Does not own: video streams (`video`), what stored values mean (`photometry`).
+"""
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import SimpleITK
+from numpy.typing import NDArray
+from pydicom import Dataset, uid
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.pixels.utils import iter_pixels
+
+from encoder.headers import frame_count
+
+sitk: Any = SimpleITK  # typed, but with most of its calls left untyped
+
+SIMPLEITK, PYAV = "simpleitk", "pyav"
+
+# One decoder a transfer syntax, so that a vector does not depend on what else is installed.
+# "" is pydicom itself, for pixels that are not compressed. RLE is pydicom's too: pylibjpeg's is
+# faster, but a damaged frame makes it panic, which no except clause for errors catches. The other
+# names are pydicom's plugins but two: SimpleITK carries GDCM, the one free decoder of JPEG Lossless
+# and 12 bit JPEG; PyAV reads video.
+DECODERS: dict[str, str] = {
+    uid.ImplicitVRLittleEndian: "",
+    uid.ExplicitVRLittleEndian: "",
+    uid.ExplicitVRBigEndian: "",
+    uid.DeflatedExplicitVRLittleEndian: "",
+    uid.JPEGBaseline8Bit: "pillow",
+    uid.JPEGExtended12Bit: SIMPLEITK,
+    uid.JPEGLossless: SIMPLEITK,
+    uid.JPEGLosslessSV1: SIMPLEITK,
+    uid.JPEGLSLossless: "pyjpegls",
+    uid.JPEGLSNearLossless: "pyjpegls",
+    uid.JPEG2000Lossless: "pylibjpeg",
+    uid.JPEG2000: "pylibjpeg",
+    uid.HTJ2KLossless: "pylibjpeg",
+    uid.HTJ2KLosslessRPCL: "pylibjpeg",
+    uid.HTJ2K: "pylibjpeg",
+    uid.RLELossless: "pydicom",
+    **dict.fromkeys(uid.MPEGTransferSyntaxes, PYAV),
+}
+
+_JPEG_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
+# ITU-T T.81 B.1.1.3: C0..CF start a frame, but for C4 (DHT), C8 (JPG) and CC (DAC).
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN = 0xDA
+
+
+def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.generic]]:
+    """Decode still frames in the order asked for: (H, W), or (H, W, 3) as RGB.
+
+    Bits that do not belong to the sample, such as overlays, are cleared or follow its sign.
+    Raises one of `headers.READ_ERRORS` where the data are damaged.
+    """
+    plugin = DECODERS[dataset.file_meta.TransferSyntaxUID]
+    if plugin == SIMPLEITK:
+        frames: Iterator[NDArray[Any]] = (_jpeg(dataset, index) for index in indices)
+    else:
+        frames = iter_pixels(
+            dataset, indices=list(indices), decoding_plugin=plugin, correct_unused_bits=False
+        )
+    for frame in frames:
+        yield frame if frame.ndim == 3 else _sample_bits(dataset, frame)
+
+
+def _sample_bits(dataset: Dataset, frame: NDArray[Any]) -> NDArray[np.generic]:
+    """Keep Bits Stored bits below High Bit (PS3.5 8.1.1), with their sign.
+
+    A codec has put the sample at the lowest bits, whatever High Bit says.
+    """
+    width = frame.dtype.itemsize * 8
+    moved = DECODERS[dataset.file_meta.TransferSyntaxUID] not in ("", "pydicom")
+    high = dataset.BitsStored - 1 if moved else dataset.get("HighBit", dataset.BitsStored - 1)
+    if not dataset.BitsStored <= high + 1 <= width:
+        raise ValueError(f"{dataset.BitsStored} bits below bit {high} of {width}")
+    if dataset.BitsStored == width:
+        return frame
+    placed: NDArray[np.generic] = (frame << (width - 1 - high)) >> (width - dataset.BitsStored)
+    return placed
+
+
+def _jpeg(dataset: Dataset, index: int) -> NDArray[np.generic]:
+    """Decode one JPEG frame by GDCM, given a file that says no more than the JPEG itself.
+
+    So neither inversion nor rescale is applied, and no length of the hostile header is believed.
+    The file is in memory only: nothing is left behind where the process is killed.
+    """
+    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    code = get_frame(
+        dataset.PixelData,
+        index,
+        number_of_frames=frame_count(dataset),
+        extended_offsets=offsets if all(offsets) else None,
+    )
+    single = _single_frame(dataset, code)
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    descriptor = os.memfd_create("frame")
+    with os.fdopen(descriptor, "wb") as file:
+        single.save_as(file, enforce_file_format=True)
+        file.flush()
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(f"/proc/self/fd/{descriptor}")
+        try:
+            frame: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+        except RuntimeError as error:
+            raise ValueError("the JPEG frame cannot be decoded") from error
+    shape = (dataset.Rows, dataset.Columns, *([3] if dataset.SamplesPerPixel == 3 else []))
+    width = dataset.BitsAllocated // 8
+    frame = frame.reshape(shape).astype(f"u{width}", copy=False)
+    return frame.view(f"i{width}") if dataset.PixelRepresentation else frame
+
+
+def _single_frame(dataset: Dataset, code: bytes) -> Dataset:
+    """Wrap one JPEG image in a DICOM file of unsigned samples; ValueError if it is another size."""
+    precision, *size = _start_of_frame(code)
+    if size != [dataset.Rows, dataset.Columns, dataset.SamplesPerPixel]:
+        raise ValueError("the JPEG frame has another size than its header says")
+    if precision > dataset.BitsAllocated:
+        raise ValueError(f"the JPEG frame has {precision} bits, more than are allocated")
+    single = Dataset()
+    single.file_meta = FileMetaDataset()
+    single.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    single.SOPClassUID = uid.SecondaryCaptureImageStorage
+    single.SOPInstanceUID = uid.UID("1.2.3")
+    single.Rows, single.Columns, single.SamplesPerPixel = size
+    single.PhotometricInterpretation = "MONOCHROME2"
+    if dataset.SamplesPerPixel == 3:
+        if dataset.PhotometricInterpretation not in _JPEG_COLOURS:
+            raise ValueError("the photometric interpretation is none of a colour JPEG")
+        single.PhotometricInterpretation = dataset.PhotometricInterpretation
+        single.PlanarConfiguration = 0
+    single.BitsAllocated = 8 if precision <= 8 else 16
+    single.BitsStored, single.HighBit = precision, precision - 1
+    single.PixelRepresentation = 0
+    single.PixelData = encapsulate([code])
+    single["PixelData"].is_undefined_length = True
+    return single
+
+
+def _start_of_frame(code: bytes) -> tuple[int, int, int, int]:
+    """Find precision, lines, samples a line and components of a JPEG image (ITU-T T.81 B.2.2)."""
+    position = 2  # after the marker that starts the image
+    while True:
+        marker, length = struct.unpack_from(">HH", code, position)
+        kind = marker & 0xFF
+        if marker >> 8 != 0xFF or kind == _START_OF_SCAN:
+            raise ValueError("the JPEG frame has no header")
+        if kind in _START_OF_FRAME:
+            precision, lines, samples, components = struct.unpack_from(">BHHB", code, position + 4)
+            return precision, lines, samples, components
+        position += 1 if kind == 0xFF else 2 + length  # FF before a marker is fill
