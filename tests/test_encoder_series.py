@@ -165,8 +165,8 @@ def test_other_statements_of_the_frame_rate_are_understood(
 def test_an_enhanced_ct_is_a_volume_of_its_frames() -> None:
     (group,) = assemble([bundled("eCT_Supplemental.dcm")]).groups
     assert group.kind is Kind.VOLUME
-    # Its rows run to the right, so the normal points to the feet.
-    assert [frame.index for frame in group.frames] == [1, 0]
+    # Its rows run to the right and row x column to the feet; the stack still goes headwards.
+    assert [frame.index for frame in group.frames] == [0, 1]
     assert group.spacing == pytest.approx((10.0, 0.388672, 0.388672))
 
 
