@@ -57,14 +57,15 @@ def group_slices(slices: Iterable[Slice]) -> Grouping:
 
 def _parallel(slices: Iterable[Slice]) -> list[list[Slice]]:
     """Put each slice with the first one whose plane is the same within tolerance."""
+    ordered = list(slices)
     clusters: list[list[Slice]] = []
-    for cut in slices:
-        for cluster in clusters:
-            apart = np.abs(np.subtract(cluster[0].plane, cut.plane)).max()
-            if apart < PLANE_TOLERANCE:
-                cluster.append(cut)
-                break
+    planes = np.empty((len(ordered), 8))  # of the first of each cluster
+    for cut in ordered:
+        apart = np.abs(planes[: len(clusters)] - cut.plane).max(axis=1)
+        if (near := np.flatnonzero(apart < PLANE_TOLERANCE)).size:
+            clusters[near[0]].append(cut)
         else:
+            planes[len(clusters)] = cut.plane
             clusters.append([cut])
     return clusters
 
@@ -122,7 +123,9 @@ def _parts(stack: _Stack, mark: int, moments: int) -> list[_Stack]:
         whole = [part for part in parts if len(part) > 1]
         single = [placed for part in parts if len(part) == 1 for placed in part]
         if single:  # the lone slices were taken again: they replace, or complete, the rest
-            parts = [sorted((*max(whole, key=len, default=[]), *single), key=_order), *whole[1:]]
+            most = max(whole, key=len, default=[])
+            others = [part for part in whole if part is not most]
+            parts = [sorted((*most, *single), key=_order), *others]
     elif MARKS[mark].time and len(parts) > moments:  # the heart does not beat evenly
         ranked: list[_Stack] = [[] for _ in range(moments)]
         for place in _by(stack, lambda placed: placed.place):
@@ -169,9 +172,13 @@ def _moment(cut: Slice, mark: int) -> float:
 def _loop(slices: Sequence[Slice], mark: int) -> Group:
     """Order slices at one place by time; the step is measured, else the declared one."""
     ordered = sorted(slices, key=lambda cut: _moment(cut, mark))
-    steps = np.diff([_moment(cut, mark) for cut in ordered]) * MARKS[mark].scale_s
-    step_s = float(np.median(steps)) or ordered[0].step_s
-    return _group(Kind.CINE, ordered, step_s)
+    if len(ordered) == 1:
+        return _group(Kind.STILL, ordered, 0.0)
+    for clock, scale_s in enumerate(mark.scale_s for mark in MARKS):
+        moments = np.array([_moment(cut, clock) for cut in ordered])
+        if scale_s and np.isfinite(moments).all() and np.median(np.diff(moments)) > 0:
+            return _group(Kind.CINE, ordered, float(np.median(np.diff(moments))) * scale_s)
+    return _group(Kind.CINE, ordered, ordered[0].step_s)
 
 
 def _volumes(slices: Sequence[Slice]) -> Iterator[Group]:

@@ -37,6 +37,8 @@ SLICED: frozenset[str] = frozenset(
     }
 )
 
+MIN_SPACING_MM, MAX_MM = 1e-6, 1e6  # a nanometre and a kilometre: beyond is damage, not anatomy
+
 # Where an attribute stands: a path of keywords through the functional groups of enhanced objects,
 # or one keyword of the dataset; the first that has a value counts (PS3.3 C.7.6.16, C.8.13, C.8.15).
 _Sources = tuple[tuple[str, ...], ...]
@@ -168,7 +170,7 @@ def pixel_spacing_mm(header: Dataset, index: int | None) -> tuple[float, float]:
     measures = macro(header, "PixelMeasuresSequence", index)
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         spacing_mm = floats(measures.get(keyword), 2)
-        if spacing_mm and min(spacing_mm) > 0:
+        if spacing_mm and min(spacing_mm) > MIN_SPACING_MM and max(spacing_mm) < MAX_MM:
             return spacing_mm[0], spacing_mm[1]
     for region in header.get("SequenceOfUltrasoundRegions") or []:
         delta_cm = floats([region.get("PhysicalDeltaY"), region.get("PhysicalDeltaX")], 2)
@@ -200,6 +202,8 @@ def slices_of(header: Dataset, path: Path) -> list[Slice]:
         plane = macro(header, "PlanePositionSequence", index)
         position_mm = floats(plane.get("ImagePositionPatient"), 3)
         if cosines is None or position_mm is None or not _spans_a_plane(cosines):
+            return []
+        if max(map(abs, position_mm)) > MAX_MM:
             return []
         frame = Frame(path, str(header.SOPInstanceUID), index)
         found.append(

@@ -1,5 +1,6 @@
 """Faults of real series, each with the volume that is known to be right."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 from planes import (
     CLEAN_MM,
     PIXEL_MM,
@@ -23,13 +25,14 @@ from planes import (
     truth,
     write,
 )
+from pydicom import dcmread
 
 from encoder.clip import Kind
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
 from encoder.normalise import normalise
 from encoder.series import REPLACED, assemble
-from encoder.volume import read_clip
+from encoder.volume import CHUNK_BYTES, read_clip
 from training.phantoms import ct_series, uid_source
 
 
@@ -137,6 +140,18 @@ def test_a_repeat_that_nothing_tells_apart_is_decided_by_its_time(tmp_path: Path
     check_axial(clip, CLEAN_MM)
 
 
+def test_two_overlapping_acquisitions_and_a_lone_repeat_stay_two_volumes(tmp_path: Path) -> None:
+    low, high = CLEAN_MM[:4], [6.0, 8.0, 10.0, 12.0, 14.0, 16.0]
+    planes = [
+        *axial(low, header=(("AcquisitionNumber", 1),)),
+        *axial(high, header=(("AcquisitionNumber", 2),), offset=100.0),
+        *axial([10.0], header=(("AcquisitionNumber", 3),), offset=100.0),
+    ]
+    parts = sorted(clips(tmp_path, planes), key=lambda clip: clip.array[0, 0, 0, 0])
+    for part, z_mm, offset in zip(parts, (low, high), (0.0, 100.0), strict=True):
+        check_axial(part, z_mm, offset=offset)
+
+
 def test_a_localizer_stays_out_of_the_volume(tmp_path: Path) -> None:
     scout = (("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]),)
     for number, changes in enumerate([{}, {"row": (0.0, 1.0, 0.0), "column": (0.0, 0.0, -1.0)}]):
@@ -240,6 +255,7 @@ def test_a_single_slice_is_a_still_and_its_thickness_is_no_step(tmp_path: Path) 
     [
         (lambda i: (("TriggerTime", 40 * i),), 0.04),
         (lambda i: (("TemporalPositionIdentifier", i), ("TemporalResolution", 30)), 0.03),
+        (lambda i: (("TemporalPositionIdentifier", i), ("TriggerTime", 40 * i)), 0.04),
         (lambda i: (("TemporalPositionIdentifier", i),), 0.0),
     ],
 )
@@ -278,6 +294,40 @@ def test_shrinking_while_reading_gives_what_normalising_the_whole_gives(tmp_path
     np.testing.assert_array_equal(step_by_step.valid, at_once.valid)
     np.testing.assert_allclose(step_by_step.array, at_once.array, atol=1e-5)
     assert step_by_step.spacing == pytest.approx(at_once.spacing)
+
+
+def test_the_number_of_threads_does_not_change_a_bit_of_a_volume(tmp_path: Path) -> None:
+    (group,) = assembled(tmp_path, axial([0.0, 2.0, 3.5, 6.0], column=(0.0, 0.8, 0.6))).groups
+    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    results = []
+    try:
+        for threads in (1, 2):
+            SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+            results.append(normalise(read_clip(group, Extent(4, 32, 32)), Extent(4, 32, 32)).array)
+    finally:
+        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    np.testing.assert_array_equal(*results)
+
+
+def test_memory_does_not_grow_with_the_size_of_the_planes(tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path, new_uid=uid_source(1), slices=1, size=512)
+    paths = [tmp_path / f"{number}.dcm" for number in range(200)]
+    dataset = dcmread(path)
+    for number, each in enumerate(paths):
+        dataset.SOPInstanceUID = f"2.25.{number + 1}"
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.ImagePositionPatient = [0, 0, number]
+        dataset.save_as(each)
+    (group,) = assemble(paths).groups
+    tracemalloc.start()
+    try:
+        clip = read_clip(group, Extent(32, 128, 128))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert clip.array.shape == (1, 200, 128, 128)
+    assert peak_bytes < 3.2 * CHUNK_BYTES + 2 * clip.array.nbytes
+    assert peak_bytes > CHUNK_BYTES
 
 
 def test_slices_that_lie_far_beside_each_other_are_no_volume(tmp_path: Path) -> None:
