@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +238,24 @@ def test_every_table_entry_is_a_storage_class() -> None:
 def test_a_missing_file_is_no_fault_of_the_series(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         assemble([tmp_path / "gone.dcm"])
+
+
+def test_moments_of_an_enhanced_object_are_not_interleaved(tmp_path: Path) -> None:
+    dataset = dcmread(bundled("eCT_Supplemental.dcm"))
+    template = dataset.PerFrameFunctionalGroupsSequence
+    frames = []
+    for number in range(6):  # 3 places, 2 moments each
+        frame = deepcopy(template[0])
+        x, y, _ = frame.PlanePositionSequence[0].ImagePositionPatient
+        frame.PlanePositionSequence[0].ImagePositionPatient = [x, y, 2.0 * (number // 2)]
+        frame.FrameContentSequence[0].TemporalPositionIndex = 1 + number % 2
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    dataset.NumberOfFrames = 6
+    dataset.PixelData = dataset.PixelData[: dataset.Rows * dataset.Columns * 2] * 6
+    path = tmp_path / "phases.dcm"
+    dataset.save_as(path)
+    groups = assemble([path]).groups
+    indices = [[frame.index for frame in group.frames] for group in groups]
+    assert indices == [[0, 2, 4], [1, 3, 5]]
+    assert [group.spacing[0] for group in groups] == pytest.approx([2.0, 2.0])
