@@ -43,8 +43,7 @@ def group_slices(slices: Iterable[Slice]) -> Grouping:
     """Split slices into volumes, loops and stills so that nothing is mixed or interleaved."""
     groups: list[Group] = []
     replaced: list[Slice] = []
-    ordered = sorted(slices, key=lambda cut: (str(cut.sameness), cut.age))
-    for _, alike in groupby(ordered, key=lambda cut: str(cut.sameness)):
+    for alike in _alike(slices):
         for parallel in _parallel(alike):
             for stack, mark in _split(_placed(parallel)):
                 for part in _side_by_side(stack):
@@ -53,6 +52,22 @@ def group_slices(slices: Iterable[Slice]) -> Grouping:
                     replaced.extend(placed.cut for each in repeats for placed in each[:-1])
                     groups.extend(_volumes(newest) if mark is None else [_loop(newest, mark)])
     return Grouping(tuple(groups), tuple(replaced))
+
+
+def _alike(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
+    """Gather what is equal, by age; a frame of reference that no two slices share says nothing.
+
+    Some de-identifiers give each instance a new one (LIDC-IDRI has such series).
+    """
+    ordered = sorted(slices, key=lambda cut: (str(cut.sameness), cut.age))
+    for _, equal in groupby(ordered, key=lambda cut: str(cut.sameness)):
+        parts: dict[str, list[Slice]] = {}
+        for cut in equal:
+            parts.setdefault(cut.frame_of_reference_uid, []).append(cut)
+        if len(parts) > 2 and all(len(part) == 1 for part in parts.values()):
+            yield [cut for part in parts.values() for cut in part]
+        else:
+            yield from parts.values()
 
 
 def _parallel(slices: Iterable[Slice]) -> list[list[Slice]]:

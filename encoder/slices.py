@@ -120,6 +120,7 @@ class Slice:
 
     frame: Frame
     sameness: tuple[object, ...]
+    frame_of_reference_uid: str
     plane: tuple[float, ...]  # 6 direction cosines, 2 pixel spacings in mm
     position_mm: Vector
     marks: tuple[Value, ...]
@@ -191,7 +192,6 @@ def slices_of(header: Dataset, path: Path) -> list[Slice]:
         header.Rows,
         header.Columns,
         header.get("PhotometricInterpretation"),
-        header.get("FrameOfReferenceUID"),
         image_type[2:],
     )
     count = frame_count(header)
@@ -210,6 +210,7 @@ def slices_of(header: Dataset, path: Path) -> list[Slice]:
             Slice(
                 frame=frame,
                 sameness=(*sameness, *(_value(header, index, sources) for sources in _ALWAYS)),
+                frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
                 plane=(*cosines, *pixel_spacing_mm(header, index)),
                 position_mm=(position_mm[0], position_mm[1], position_mm[2]),
                 marks=tuple(_value(header, index, mark.sources) for mark in MARKS),

@@ -259,3 +259,11 @@ def test_moments_of_an_enhanced_object_are_not_interleaved(tmp_path: Path) -> No
     indices = [[frame.index for frame in group.frames] for group in groups]
     assert indices == [[0, 2, 4], [1, 3, 5]]
     assert [group.spacing[0] for group in groups] == pytest.approx([2.0, 2.0])
+
+
+def test_a_frame_of_reference_for_every_slice_does_not_split_the_volume(tmp_path: Path) -> None:
+    paths = small_ct(tmp_path)
+    for number, path in enumerate(paths):
+        edit(path, lambda ds, n=number: setattr(ds, "FrameOfReferenceUID", f"2.25.{n + 1}"))
+    (group,) = assemble(paths).groups
+    assert [frame.path for frame in group.frames] == paths
