@@ -197,30 +197,35 @@ def slices_of(header: Dataset, path: Path) -> list[Slice]:
     count = frame_count(header)
     found: list[Slice] = []
     for index in [None] if count == 1 else range(count):
-        orientation = macro(header, "PlaneOrientationSequence", index)
-        cosines = floats(orientation.get("ImageOrientationPatient"), 6)
-        plane = macro(header, "PlanePositionSequence", index)
-        position_mm = floats(plane.get("ImagePositionPatient"), 3)
-        if cosines is None or position_mm is None or not _spans_a_plane(cosines):
-            return []
-        if max(map(abs, position_mm)) > MAX_MM:
-            return []
         frame = Frame(path, str(header.SOPInstanceUID), index)
-        found.append(
-            Slice(
-                frame=frame,
-                sameness=(*sameness, *(_value(header, index, sources) for sources in _ALWAYS)),
-                frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
-                plane=(*cosines, *pixel_spacing_mm(header, index)),
-                position_mm=(position_mm[0], position_mm[1], position_mm[2]),
-                marks=tuple(_value(header, index, mark.sources) for mark in MARKS),
-                age=_age(header, frame),
-                step_s=(floats(header.get("TemporalResolution"), 1) or (0.0,))[0] / 1000,
-            )
-        )
+        if (cut := _slice(header, frame, sameness)) is None:
+            return []
+        found.append(cut)
     # Many frames at one place are a loop through time, not a stack of copies.
     moving = count == 1 or len({cut.position_mm for cut in found}) > 1
     return found if moving else []
+
+
+def _slice(header: Dataset, frame: Frame, sameness: tuple[object, ...]) -> Slice | None:
+    """Read the plane of one frame and what sets it apart; None where it has no place in space."""
+    orientation = macro(header, "PlaneOrientationSequence", frame.index)
+    cosines = floats(orientation.get("ImageOrientationPatient"), 6)
+    plane = macro(header, "PlanePositionSequence", frame.index)
+    position_mm = floats(plane.get("ImagePositionPatient"), 3)
+    if cosines is None or position_mm is None or not _spans_a_plane(cosines):
+        return None
+    if max(map(abs, position_mm)) > MAX_MM:
+        return None
+    return Slice(
+        frame=frame,
+        sameness=(*sameness, *(_value(header, frame.index, sources) for sources in _ALWAYS)),
+        frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
+        plane=(*cosines, *pixel_spacing_mm(header, frame.index)),
+        position_mm=(position_mm[0], position_mm[1], position_mm[2]),
+        marks=tuple(_value(header, frame.index, mark.sources) for mark in MARKS),
+        age=_age(header, frame),
+        step_s=(floats(header.get("TemporalResolution"), 1) or (0.0,))[0] / 1000,
+    )
 
 
 def _spans_a_plane(cosines: Sequence[float]) -> bool:
