@@ -1,20 +1,15 @@
 """From a clip of any size and unit to what the network sees: one extent, three channels, 0..1.
 
-Owns: resampling in space and time, intensity ranges. Below this file nobody knows the unit.
-Does not own: decoding (`pixels`), cutting into tokens (`tokens`).
+Owns: the fixed extent, sampling in time, intensity ranges. Below this file nobody knows the unit.
+Does not own: decoding (`pixels`), orientation (`volume`), interpolation (`resample`), tokens.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 
 from encoder.clip import Clip, Kind, Unit
 from encoder.config import Extent
-
-sitk: Any = SimpleITK  # typed, but with most of its calls left untyped
+from encoder.resample import fit, resample
 
 FIXED_RANGES: dict[Unit, tuple[float, float]] = {
     # As CT-CLIP (Hamamci et al., arXiv:2403.17834): air to dense bone in one window.
@@ -25,19 +20,6 @@ FIXED_RANGES: dict[Unit, tuple[float, float]] = {
 # (Isensee et al., arXiv:1809.10486).
 PERCENTILES = (0.5, 99.5)
 
-_Size = tuple[int, int, int]
-_Spacing = tuple[float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """Two grids of samples (T, H, W) with one centre: the old and the new one."""
-
-    size: _Size
-    old: _Spacing
-    new_size: _Size
-    new: _Spacing
-
 
 def normalise(clip: Clip, extent: Extent) -> Clip:
     """Bring a clip to (3, T, H, W) of the extent, with values in [0, 1].
@@ -47,11 +29,9 @@ def normalise(clip: Clip, extent: Extent) -> Clip:
     """
     if clip.kind is Kind.CINE:
         clip = _sample_frames(clip, extent.frames)
-    grid = _grid(clip, extent)
-    array = np.stack([_resample(channel, grid) for channel in _without_padding(clip)])
-    inside = _inside(grid)
-    if clip.valid is not None:
-        inside &= _resample(clip.valid.astype(np.float32), grid) > 0.5
+    frames = extent.frames if clip.kind is Kind.VOLUME else clip.array.shape[1]
+    grid = fit(clip, extent, frames=frames)
+    array, inside = resample(clip.array, clip.valid, grid)
     values = _to_unit_range(array, inside, clip.unit)
     return Clip(
         array=np.repeat(values, 3 // len(values), axis=0),
@@ -76,68 +56,6 @@ def _sample_frames(clip: Clip, count: int) -> Clip:
         valid=None if clip.valid is None else clip.valid[indices],
         sources=clip.sources,
     )
-
-
-def _without_padding(clip: Clip) -> NDArray[np.float32]:
-    """Replace padding by the lowest real value, so that it does not bleed into its neighbours."""
-    if clip.valid is None or not clip.valid.any():
-        return clip.array
-    lowest = clip.array[:, clip.valid].min()
-    return np.where(clip.valid, clip.array, lowest)
-
-
-def _grid(clip: Clip, extent: Extent) -> _Grid:
-    """Fit the longer side in mm; T has a scale of its own, for its unit is not that of H and W."""
-    size = clip.array.shape[1:]
-    _, row_mm, column_mm = clip.spacing
-    fitted_mm = max(size[1] * row_mm / extent.height, size[2] * column_mm / extent.width)
-    frames = extent.frames if clip.kind is Kind.VOLUME else size[0]
-    return _Grid(
-        size=(size[0], size[1], size[2]),
-        old=(1.0, row_mm, column_mm),
-        new_size=(frames, extent.height, extent.width),
-        new=(size[0] / frames, fitted_mm, fitted_mm),
-    )
-
-
-def _resample(values: NDArray[np.float32], grid: _Grid) -> NDArray[np.float32]:
-    """Resample one channel (T, H, W); beyond its border it repeats the outermost values.
-
-    Shrinking averages whole blocks first, then interpolates linearly: no aliasing, and the
-    result does not depend on the number of threads.
-    """
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values))
-    image.SetSpacing(grid.old[::-1])  # ITK counts axes from the fastest
-    image.SetOrigin(_first_centre(grid.size, grid.old)[::-1])
-    # A quotient a rounding error below a whole number is meant to be that number.
-    ratios = np.divide(grid.new, grid.old) + 1e-6
-    image = sitk.BinShrink(image, np.clip(ratios, 1, grid.size).astype(int)[::-1].tolist())
-    resample = sitk.ResampleImageFilter()
-    resample.SetSize(grid.new_size[::-1])
-    resample.SetOutputSpacing(grid.new[::-1])
-    resample.SetOutputOrigin(_first_centre(grid.new_size, grid.new)[::-1])
-    resample.SetInterpolator(sitk.sitkLinear)
-    resample.UseNearestNeighborExtrapolatorOn()
-    array: NDArray[np.float32] = sitk.GetArrayFromImage(resample.Execute(image))
-    return array
-
-
-def _first_centre(size: _Size, spacing: _Spacing) -> _Spacing:
-    """Place the first sample so that the middle of the grid is the origin."""
-    t, h, w = (-(n - 1) / 2 * step for n, step in zip(size, spacing, strict=True))
-    return t, h, w
-
-
-def _inside(grid: _Grid) -> NDArray[np.bool_]:
-    """Mark the new samples whose centre lies within the old image, at least one along each axis."""
-    inside = np.ones(grid.new_size, dtype=np.bool_)
-    firsts = _first_centre(grid.new_size, grid.new)
-    for axis, (first, step, count) in enumerate(zip(firsts, grid.new, grid.new_size, strict=True)):
-        centres = first + step * np.arange(count)
-        half = max(grid.size[axis] * grid.old[axis], step) / 2
-        within = np.abs(centres) <= half * (1 + 1e-6)
-        inside &= np.expand_dims(within, [other for other in range(3) if other != axis])
-    return inside
 
 
 def _to_unit_range(

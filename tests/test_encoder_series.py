@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -165,8 +166,8 @@ def test_other_statements_of_the_frame_rate_are_understood(
 def test_an_enhanced_ct_is_a_volume_of_its_frames() -> None:
     (group,) = assemble([bundled("eCT_Supplemental.dcm")]).groups
     assert group.kind is Kind.VOLUME
-    # Its rows run to the right, so the normal points to the feet.
-    assert [frame.index for frame in group.frames] == [1, 0]
+    # Its rows run to the right and row x column to the feet; the stack still goes headwards.
+    assert [frame.index for frame in group.frames] == [0, 1]
     assert group.spacing == pytest.approx((10.0, 0.388672, 0.388672))
 
 
@@ -237,3 +238,32 @@ def test_every_table_entry_is_a_storage_class() -> None:
 def test_a_missing_file_is_no_fault_of_the_series(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         assemble([tmp_path / "gone.dcm"])
+
+
+def test_moments_of_an_enhanced_object_are_not_interleaved(tmp_path: Path) -> None:
+    dataset = dcmread(bundled("eCT_Supplemental.dcm"))
+    template = dataset.PerFrameFunctionalGroupsSequence
+    frames = []
+    for number in range(6):  # 3 places, 2 moments each
+        frame = deepcopy(template[0])
+        x, y, _ = frame.PlanePositionSequence[0].ImagePositionPatient
+        frame.PlanePositionSequence[0].ImagePositionPatient = [x, y, 2.0 * (number // 2)]
+        frame.FrameContentSequence[0].TemporalPositionIndex = 1 + number % 2
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    dataset.NumberOfFrames = 6
+    dataset.PixelData = dataset.PixelData[: dataset.Rows * dataset.Columns * 2] * 6
+    path = tmp_path / "phases.dcm"
+    dataset.save_as(path)
+    groups = assemble([path]).groups
+    indices = [[frame.index for frame in group.frames] for group in groups]
+    assert indices == [[0, 2, 4], [1, 3, 5]]
+    assert [group.spacing[0] for group in groups] == pytest.approx([2.0, 2.0])
+
+
+def test_a_frame_of_reference_for_every_slice_does_not_split_the_volume(tmp_path: Path) -> None:
+    paths = small_ct(tmp_path)
+    for number, path in enumerate(paths):
+        edit(path, lambda ds, n=number: setattr(ds, "FrameOfReferenceUID", f"2.25.{n + 1}"))
+    (group,) = assemble(paths).groups
+    assert [frame.path for frame in group.frames] == paths
