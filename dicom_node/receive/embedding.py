@@ -23,10 +23,11 @@ from dicom_node.log import fault_of
 from dicom_node.receive.worker import Fault, Model
 from encoder import checkpoint
 from encoder.clip import Clip
+from encoder.config import EncoderConfig
 from encoder.embedder import Embedder
 from encoder.errors import EncoderError, UnreadableImage
-from encoder.pixels import read
 from encoder.series import Assembly, assemble
+from encoder.volume import read_clip
 
 _NOTHING = np.empty(0, np.float32)
 
@@ -80,7 +81,7 @@ def _answer(embedder: Embedder, paths: list[Path]) -> tuple[dict[str, Any], NDAr
     try:
         assembly = assemble(paths)
         unreadable += [Fault(u.sop_instance_uid, u.reason) for u in assembly.unreadable]
-        vectors = embedder.embed(_clips(assembly, clips, unreadable))
+        vectors = embedder.embed(_clips(embedder.config, assembly, clips, unreadable))
     except Exception as error:  # the worker's guard
         return {"error": fault_of(error)}, _NOTHING
     reply = {
@@ -92,12 +93,15 @@ def _answer(embedder: Embedder, paths: list[Path]) -> tuple[dict[str, Any], NDAr
 
 
 def _clips(
-    assembly: Assembly, described: list[dict[str, Any]], unreadable: list[Fault]
+    config: EncoderConfig,
+    assembly: Assembly,
+    described: list[dict[str, Any]],
+    unreadable: list[Fault],
 ) -> Iterator[Clip]:
     """Read one clip after the other, so that one at a time is in memory at full size."""
     for group in assembly.groups:
         try:
-            clip = read(group)
+            clip = read_clip(group, config.extent(group.kind))
         except UnreadableImage as error:
             unreadable.append(Fault(error.sop_instance_uid, error.reason))
             continue
