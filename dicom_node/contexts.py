@@ -5,7 +5,6 @@ from enum import StrEnum
 
 from pydicom.uid import (
     UID,
-    AllTransferSyntaxes,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
@@ -39,10 +38,8 @@ SERVICES = (
     Service(Role.QUERY, VERIFICATION, _PLAIN),
     Service(Role.QUERY, STUDY_ROOT_FIND, _PLAIN),
 )
-
-# Storage itself is unrestricted: every storage SOP class, standard or private, in any transfer
-# syntax, compressed and video included. This is what the node can name, for documents and tests.
-STORAGE_TRANSFER_SYNTAXES: tuple[str, ...] = tuple(AllTransferSyntaxes)
+# Storage has no row: it is unrestricted, every SOP class in any transfer syntax
+# (`listener.prepare_dicom`).
 
 
 def services(role: Role) -> tuple[Service, ...]:

@@ -32,9 +32,8 @@ def prepare_dicom() -> None:
     """Set the process-wide options of pydicom and pynetdicom; called once, before anything else.
 
     Values are passed on as archives hold them: pydicom does not judge them, nor quote them in
-    warnings. Unrestricted
-    storage takes any storage SOP class, private ones included, in whatever transfer syntax the
-    sender prefers: senders give up whole jobs over one rejected context.
+    warnings. Unrestricted storage takes any storage SOP class, private ones included, in whatever
+    transfer syntax the sender prefers: senders give up whole jobs over one rejected context.
     """
     warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -107,10 +106,9 @@ class Listener:
 
     def _opened(self, event: evt.Event) -> None:
         answer_at_once(event)
-        wrapped = event.assoc.dul.socket
-        if wrapped is not None and wrapped.socket is not None:
+        if connection := _connection(event.assoc):
             # pynetdicom's own timeout does not run while a PDU is half received.
-            wrapped.socket.settimeout(self._timeout_s)
+            connection.settimeout(self._timeout_s)
 
 
 class MessageLimit:
@@ -138,10 +136,9 @@ class MessageLimit:
 
 def cut(association: Association) -> None:
     """Shut an association's connection down, from any thread; its own threads then end."""
-    wrapped = association.dul.socket
-    if wrapped is not None and wrapped.socket is not None:
+    if connection := _connection(association):
         with suppress(OSError):  # the peer was faster
-            wrapped.socket.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def failure(status: int, comment: str, keyword: str = "") -> Dataset:
@@ -191,9 +188,14 @@ def peer(event: evt.Event) -> str:
 
 def answer_at_once(event: evt.Event) -> None:
     """Switch Nagle's algorithm off: with it a stock DCMTK sender moves 22 instances a second."""
-    wrapped = event.assoc.dul.socket
-    if wrapped is not None and wrapped.socket is not None:
-        wrapped.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if connection := _connection(event.assoc):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _connection(association: Association) -> socket.socket | None:
+    """Return an association's socket; None when it is closed, or not open yet."""
+    wrapped = association.dul.socket
+    return wrapped.socket if wrapped is not None else None
 
 
 def _log_rejection(event: evt.Event) -> None:

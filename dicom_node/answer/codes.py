@@ -6,7 +6,6 @@ scheme. A private code value is never given a second meaning.
 
 from dataclasses import dataclass
 
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
@@ -21,20 +20,6 @@ class CodedConcept:
 
 
 _CODE_VALUE, _SCHEME_DESIGNATOR, _MEANING = Tag(0x00080100), Tag(0x00080102), Tag(0x00080104)
-
-
-def coded(concept: CodedConcept) -> Dataset:
-    """Return the item of a code sequence (PS3.3 Table 8.8-1)."""
-    # A report holds a thousand of these; built by keyword they would take two thirds longer.
-    return Dataset(
-        {
-            _CODE_VALUE: DataElement(_CODE_VALUE, "SH", concept.value, already_converted=True),
-            _SCHEME_DESIGNATOR: DataElement(
-                _SCHEME_DESIGNATOR, "SH", concept.scheme, already_converted=True
-            ),
-            _MEANING: DataElement(_MEANING, "LO", concept.meaning, already_converted=True),
-        }
-    )
 
 
 # --- private scheme ------------------------------------------------------------------------

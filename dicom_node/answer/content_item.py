@@ -12,13 +12,23 @@ from pydicom.dataset import Dataset
 
 from dicom_node.answer.codes import CodedConcept
 
-__all__ = ["Relation", "code", "container", "image", "number", "root", "text", "uid_reference"]
+__all__ = [
+    "Relation",
+    "code",
+    "coded",
+    "container",
+    "image",
+    "number",
+    "root",
+    "text",
+    "uid_reference",
+]
 
 
 def container(name: CodedConcept, *children: Dataset) -> ContentItem:
     """Return a CONTAINER that its parent contains."""
     item = sr.ContainerContentItem(
-        name=_coded(name), is_content_continuous=False, relationship_type=Relation.CONTAINS
+        name=coded(name), is_content_continuous=False, relationship_type=Relation.CONTAINS
     )
     return _with(item, children)
 
@@ -26,24 +36,24 @@ def container(name: CodedConcept, *children: Dataset) -> ContentItem:
 def root(title: CodedConcept, template: str, *children: Dataset) -> ContentItem:
     """Return the root CONTAINER, which has no relation, with its template (PS3.3 C.18.8)."""
     item = sr.ContainerContentItem(
-        name=_coded(title), is_content_continuous=False, template_id=template
+        name=coded(title), is_content_continuous=False, template_id=template
     )
     return _with(item, children)
 
 
 def code(relation: Relation, name: CodedConcept, value: CodedConcept) -> ContentItem:
     """Return a CODE."""
-    return sr.CodeContentItem(name=_coded(name), value=_coded(value), relationship_type=relation)
+    return sr.CodeContentItem(name=coded(name), value=coded(value), relationship_type=relation)
 
 
 def text(relation: Relation, name: CodedConcept, value: str) -> ContentItem:
     """Return a TEXT."""
-    return sr.TextContentItem(name=_coded(name), value=value, relationship_type=relation)
+    return sr.TextContentItem(name=coded(name), value=value, relationship_type=relation)
 
 
 def uid_reference(relation: Relation, name: CodedConcept, value: str) -> ContentItem:
     """Return a UIDREF, which names a UID but references no instance."""
-    return sr.UIDRefContentItem(name=_coded(name), value=value, relationship_type=relation)
+    return sr.UIDRefContentItem(name=coded(name), value=value, relationship_type=relation)
 
 
 def number(
@@ -51,7 +61,7 @@ def number(
 ) -> ContentItem:
     """Return a NUM; `value` is a decimal string (DS) and kept as written."""
     item = sr.NumContentItem(
-        name=_coded(name), value=float(value), unit=_coded(unit), relationship_type=relation
+        name=coded(name), value=float(value), unit=coded(unit), relationship_type=relation
     )
     measured = item.MeasuredValueSequence[0]
     measured.NumericValue = value  # highdicom writes 1 as 1.0
@@ -69,7 +79,7 @@ def image(
 ) -> ContentItem:
     """Return an IMAGE; the instance must also stand in the evidence of the document."""
     item = sr.ImageContentItem(
-        name=_coded(name),
+        name=coded(name),
         referenced_sop_class_uid=sop_class_uid,
         referenced_sop_instance_uid=sop_instance_uid,
         relationship_type=relation,
@@ -85,7 +95,8 @@ def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     return item
 
 
-def _coded(concept: CodedConcept) -> sr.CodedConcept:
+def coded(concept: CodedConcept) -> sr.CodedConcept:
+    """Return the item of a code sequence (PS3.3 Table 8.8-1)."""
     return sr.CodedConcept(concept.value, concept.scheme, concept.meaning)
 
 

@@ -57,12 +57,12 @@ class Issuer:
         self._clock = clock
         self._new_uid = new_uid
 
-    def issue(self, answered: Answered, destination: str) -> int | None:
-        """Keep a report for `destination` and have it sent; None when the last says the same."""
+    def issue(self, answered: Answered, destination: str) -> None:
+        """Keep a report for `destination` and have it sent, unless the last one says the same."""
         study_id = answered.query.study_id
         last = self._catalogue.last_report(study_id, destination)
         if last is not None and _same_ranking(last, answered.ranking):
-            return None
+            return
         identity = self._identity(last)
         document = build_report(
             query=self._evidence(answered),
@@ -73,7 +73,7 @@ class Issuer:
         )
         path = self._reports / f"{identity.sop_instance_uid}.dcm"
         write_durably(path, encode(document))
-        report_id = self._catalogue.save_report(
+        self._catalogue.save_report(
             NewReport(
                 study_id=study_id,
                 destination=destination,
@@ -89,7 +89,6 @@ class Issuer:
             )
         )
         log.info("report_issued", sop_instance_uid=identity.sop_instance_uid, to=destination)
-        return report_id
 
     def path(self, report: ReportRow) -> Path:
         """Return where the file of `report` lies."""

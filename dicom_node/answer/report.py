@@ -19,7 +19,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.answer import codes
-from dicom_node.answer.content_item import reference
+from dicom_node.answer.content_item import coded, reference
 from dicom_node.answer.evidence import QueryEvidence, first_item_of, text_of
 from dicom_node.answer.tree import Algorithm, Observer, measurement_report
 from index.records import Ranking
@@ -259,7 +259,7 @@ def _scanner(image: Dataset) -> Dataset | None:
     if not manufacturer:
         return None
     scanner = Dataset()
-    scanner.PurposeOfReferenceCodeSequence = [codes.coded(codes.ACQUISITION_EQUIPMENT)]
+    scanner.PurposeOfReferenceCodeSequence = [coded(codes.ACQUISITION_EQUIPMENT)]
     _copy(scanner, "Manufacturer", manufacturer)
     _copy(scanner, "ManufacturerModelName", text_of(image, "ManufacturerModelName"))
     return scanner
