@@ -3,12 +3,15 @@
 Owns: how pixels map to tokens and back. Does not own: what the network makes of them (`model`).
 """
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from encoder.clip import Clip, Kind
 
 Patch = tuple[int, int, int]
+Value = TypeVar("Value", bound=np.generic)
 
 
 def tokenise(clip: Clip, patch: Patch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -18,15 +21,26 @@ def tokenise(clip: Clip, patch: Patch) -> tuple[NDArray[np.float32], NDArray[np.
     t, which equals repeating the frame t times. Places count patches along T, H and W from 0.
     Raises ValueError where the clip is no multiple of the patch.
     """
-    t, h, w = (1, *patch[1:]) if clip.kind is Kind.STILL else patch
-    channels, frames, height, width = clip.array.shape
-    if frames % t or height % h or width % w:
-        raise ValueError(f"a clip of {clip.array.shape} does not divide into patches {(t, h, w)}")
-    grid = (frames // t, height // h, width // w)
-    cut = clip.array.reshape(channels, grid[0], t, grid[1], h, grid[2], w)
-    patches = cut.transpose(1, 3, 5, 0, 2, 4, 6).reshape(-1, channels * t * h * w)
-    positions = np.indices(grid, dtype=np.float32).reshape(3, -1).T
-    return np.ascontiguousarray(patches), np.ascontiguousarray(positions)
+    patch = (1, *patch[1:]) if clip.kind is Kind.STILL else patch
+    _, *sizes = clip.array.shape
+    frames, height, width = (size // p for size, p in zip(sizes, patch, strict=True))
+    return patches_of(clip.array[None], patch)[0], places_of((frames, height, width))
+
+
+def patches_of(array: NDArray[Value], patch: Patch) -> NDArray[Value]:
+    """Cut (N, C, T, H, W) into patches (N, L, C * t * p * p); ValueError where it does not divide."""
+    n, channels, *sizes = array.shape
+    if any(size % p for size, p in zip(sizes, patch, strict=True)):
+        raise ValueError(f"{tuple(sizes)} does not divide into patches {patch}")
+    (t, h, w), (frames, height, width) = patch, sizes
+    cut = array.reshape(n, channels, frames // t, t, height // h, h, width // w, w)
+    ordered = cut.transpose(0, 2, 4, 6, 1, 3, 5, 7)
+    return np.ascontiguousarray(ordered).reshape(n, -1, channels * t * h * w)
+
+
+def places_of(grid: Patch) -> NDArray[np.float32]:
+    """Number the places (L, 3) of a grid of patches along T, H and W, T slowest."""
+    return np.ascontiguousarray(np.indices(grid, dtype=np.float32).reshape(3, -1).T)
 
 
 def untokenise(

@@ -11,7 +11,15 @@ from index.attributes import STUDY_ATTRIBUTES
 from index.db import Database
 from index.errors import UnknownKey
 from index.models import Clip, Embedding, Instance, Job, Report, Series, Study
-from index.records import Counts, InstanceFile, Quarantined, SeriesFiles, StoredFile, StudyRow
+from index.records import (
+    Counts,
+    EmbeddedClip,
+    InstanceFile,
+    Quarantined,
+    SeriesFiles,
+    StoredFile,
+    StudyRow,
+)
 from index.states import State
 
 _PAGE = 1_000  # rows read in one transaction
@@ -48,6 +56,25 @@ class Lookups(Database):
                 .order_by(Instance.sop_instance_uid)
             )
             return SeriesFiles(series_id, *row, files=tuple(InstanceFile(*file) for file in files))
+
+    def embedded_clips(self) -> tuple[EmbeddedClip, ...]:
+        """Return every clip of every series, in order of arrival of their series."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(
+                    Clip.series_id,
+                    Clip.position,
+                    Clip.kind,
+                    Series.series_instance_uid,
+                    Series.modality,
+                    Series.body_part_examined,
+                    Study.patient_id,
+                )
+                .join_from(Clip, Series, Clip.series_id == Series.id)
+                .join(Study, Series.study_id == Study.id)
+                .order_by(Clip.series_id, Clip.position)
+            )
+            return tuple(EmbeddedClip(*row) for row in rows)
 
     def instance_file(self, sop_instance_uid: str) -> InstanceFile | None:
         """Return the current version of an instance."""

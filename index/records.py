@@ -119,6 +119,19 @@ class SeriesFiles:
     files: tuple[InstanceFile, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddedClip:
+    """A clip of a series by its place there, with what is known of it but not its vector."""
+
+    series_id: int
+    position: int
+    kind: str
+    series_instance_uid: str
+    modality: str
+    body_part: str
+    patient_id: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipRecord:
     """One embedded clip: kind, length, SOP Instance UIDs in order, unit vector (D,)."""

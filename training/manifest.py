@@ -15,6 +15,7 @@ from pydicom.misc import is_dicom
 
 from encoder.clip import Kind
 from encoder.plain import FILM_SUFFIXES, PICTURE_SUFFIXES
+from index.catalogue import Catalogue
 from training.errors import BadManifest
 
 
@@ -68,6 +69,29 @@ def read_items(data: Path) -> tuple[Item, ...]:
     if not items:
         raise BadManifest(data, 0, "it names no image")
     return items
+
+
+def catalogue_items(catalogue: Catalogue, store: Path) -> tuple[Item, ...]:
+    """Take the first clip of every series that a node has embedded, all of them for training.
+
+    `store` is the folder that the catalogue's paths are relative to.
+    """
+    return tuple(
+        Item(
+            path=clip.series_instance_uid,
+            files=tuple(
+                store / file.relative_path for file in catalogue.series_files(clip.series_id).files
+            ),
+            split=Split.TRAIN,
+            kind=Kind(clip.kind),
+            modality=clip.modality or "OT",
+            body_part=clip.body_part,
+            patient_id=clip.patient_id,
+            source="catalogue",
+        )
+        for clip in catalogue.embedded_clips()
+        if clip.position == 0
+    )
 
 
 def _read_csv(path: Path) -> tuple[Item, ...]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from dicom_node.cli import check, config, demo, import_, serve, similar, status
+from dicom_node.cli import check, config, demo, import_, serve, similar, status, train
 
 app = typer.Typer(
     name="similis",
@@ -18,4 +18,5 @@ app.command("import")(import_.import_)
 app.command("similar")(similar.similar)
 app.command("status")(status.status)
 app.command("check")(check.check)
+app.command("train")(train.train)
 app.command("config")(config.config)

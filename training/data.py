@@ -1,0 +1,183 @@
+"""Images read once and kept small, so that training computes and does not decode.
+
+Owns: the cache of pre-resized arrays, what it is named by, unreadable items. Does not own: what is
+cut out of them (`views`), readers (`reading`).
+Each array is what the encoder would see, only larger: `normalise` has been applied.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoder.clip import Clip, Kind, Unit
+from encoder.config import Extent
+from encoder.errors import UnreadableImage
+from encoder.normalise import normalise
+from training.errors import ModalityExcluded, TooManyUnreadable, TrainingError
+from training.manifest import Item
+from training.reading import read_largest
+
+FORMAT = 1
+MAX_FRAMES = 320
+MAX_UNREADABLE = 0.05
+EXCLUDED = frozenset({"MR"})  # the modality that shows what the encoder makes of the unseen
+_PIXELS, _INDEX = "pixels.bin", "index.json"
+_THREADS = 2  # decoders and SimpleITK let go of the interpreter
+_DTYPES = {"uint8": np.uint8, "uint16": np.uint16}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one item lies in the cache: (T, H, W, C) of `dtype` at `offset` bytes.
+
+    16 bits where a window of the values will be drawn (HU), else 8. `depth_px` is the distance
+    between neighbours along T of a volume, in pixels of H and W.
+    """
+
+    path: str
+    kind: Kind
+    modality: str
+    source: str
+    shape: tuple[int, int, int, int]
+    dtype: str
+    offset: int
+    depth_px: float
+
+
+class Images:
+    """The cached arrays, mapped and not loaded; safe to read from several threads."""
+
+    def __init__(self, folder: Path, entries: Sequence[Entry], unreadable: Sequence[str]) -> None:
+        self.fingerprint = folder.name
+        self.entries = tuple(entries)
+        self.unreadable = tuple(unreadable)
+        self._bytes = np.memmap(folder / _PIXELS, dtype=np.uint8, mode="r")
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def array(self, row: int) -> NDArray[np.unsignedinteger]:
+        """Return (T, H, W, C) of one entry, a view into the file."""
+        entry = self.entries[row]
+        dtype = np.dtype(_DTYPES[entry.dtype])
+        size = int(np.prod(entry.shape)) * dtype.itemsize
+        raw = self._bytes[entry.offset : entry.offset + size]
+        array: NDArray[np.unsignedinteger] = raw.view(dtype).reshape(entry.shape)
+        return array
+
+
+def chosen(
+    items: Sequence[Item], *, allow: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> tuple[Item, ...]:
+    """Leave out modalities and sources named in `exclude`.
+
+    Raises ModalityExcluded where MRI is left and not allowed: it is the unseen modality; and
+    TrainingError where nothing is left.
+    """
+    kept = tuple(i for i in items if i.modality not in exclude and i.source not in exclude)
+    for modality in sorted(EXCLUDED.difference(allow)):
+        if count := sum(item.modality == modality for item in kept):
+            raise ModalityExcluded(modality, count)
+    if not kept:
+        raise TrainingError("no item is left to train on: check --exclude and the manifest's split")
+    return kept
+
+
+def prepare(
+    items: Sequence[Item], cache: Path, *, side: int, advance: Callable[[], None] = lambda: None
+) -> Images:
+    """Return the cached images of these items, reading them only if that was not done before.
+
+    Raises TooManyUnreadable above `MAX_UNREADABLE`; fewer are skipped and counted.
+    """
+    folder = cache / _fingerprint(items, side)
+    if not (folder / _INDEX).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(items, folder, side, advance)
+    index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    entries = [
+        Entry(**{**e, "kind": Kind(e["kind"]), "shape": tuple(e["shape"])})
+        for e in index["entries"]
+    ]
+    return Images(folder, entries, index["unreadable"])
+
+
+def _fingerprint(items: Sequence[Item], side: int) -> str:
+    """Name the cache by what is in it: every file's name, size and time, and the size asked for."""
+    digest = hashlib.sha256(f"{FORMAT} {side} {MAX_FRAMES}".encode())
+    for item in items:
+        for file in item.files:
+            stat = file.stat()
+            digest.update(f"{item.path} {file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _write(items: Sequence[Item], folder: Path, side: int, advance: Callable[[], None]) -> None:
+    entries: list[Entry] = []
+    unreadable: list[str] = []
+    offset = 0
+    with (folder / _PIXELS).open("wb") as file:
+        for item, (clip, reason) in zip(items, _read_all(items, side), strict=True):
+            advance()
+            if clip is None:
+                unreadable.append(f"{item.path}: {reason}")
+                continue
+            pixels = _quantised(clip)
+            entries.append(_entry(item, clip, pixels, offset))
+            offset += file.write(pixels.tobytes())
+    if len(unreadable) > MAX_UNREADABLE * len(items):
+        raise TooManyUnreadable(len(unreadable), len(items), unreadable[:3])
+    index = {"entries": [asdict(entry) for entry in entries], "unreadable": unreadable}
+    beside = folder / f"{_INDEX}.writing"
+    beside.write_text(json.dumps(index), encoding="utf-8")
+    beside.rename(folder / _INDEX)  # last: a cache without an index does not exist
+
+
+def _read_all(items: Sequence[Item], side: int) -> Iterator[tuple[Clip | None, str]]:
+    def read(item: Item) -> tuple[Clip | None, str]:
+        try:
+            clip = read_largest(item, Extent(1, side, side))
+            frames = min(clip.array.shape[1], MAX_FRAMES)
+            return normalise(clip, Extent(frames, side, side)), ""
+        except (UnreadableImage, OSError) as error:
+            return None, str(error)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(items), 64):  # a few at a time: a map would hold every clip
+            yield from pool.map(read, items[start : start + 64])
+
+
+def _quantised(clip: Clip) -> NDArray[np.unsignedinteger]:
+    """Turn 0..1 (3, T, H, W) into whole numbers (T, H, W, C), C = 1 where there is no colour."""
+    grey = clip.unit is not Unit.COLOUR
+    array = np.moveaxis(clip.array[:1] if grey else clip.array, 0, -1)
+    dtype = np.uint16 if clip.unit is Unit.HOUNSFIELD else np.uint8
+    scaled: NDArray[np.unsignedinteger] = (array * np.iinfo(dtype).max + 0.5).astype(dtype)
+    return np.ascontiguousarray(scaled)
+
+
+def _entry(item: Item, clip: Clip, pixels: NDArray[np.unsignedinteger], offset: int) -> Entry:
+    t, h, w, c = pixels.shape
+    step_mm, row_mm, _ = clip.spacing
+    return Entry(
+        path=item.path,
+        kind=clip.kind,
+        modality=item.modality,
+        source=item.source,
+        shape=(t, h, w, c),
+        dtype=str(pixels.dtype),
+        offset=offset,
+        depth_px=step_mm / row_mm if clip.kind is Kind.VOLUME and row_mm else 1.0,
+    )
+
+
+def counts(images: Images) -> Counter[tuple[str, str]]:
+    """Count the entries by modality and kind."""
+    return Counter((entry.modality, str(entry.kind)) for entry in images.entries)
