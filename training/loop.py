@@ -22,7 +22,7 @@ from training.errors import NonFiniteLoss
 from training.flops import step_flops
 from training.objectives import Objective
 from training.optimiser import build_optimiser, momentum, set_rates
-from training.ranks import Ranks, agreed, spread_over, whole
+from training.ranks import Ranks, agreed, averaged, spread_over, whole
 
 LOG_EVERY = 20  # steps
 RANK_ROWS = 2048  # vectors over which RankMe is taken
@@ -69,16 +69,16 @@ class Meter:
         if pooled is not None:
             self.pooled.append(pooled)
 
-    def values(self) -> dict[str, float]:
-        """Means of the terms, and rates over the time that passed."""
+    def values(self, ranks: int) -> dict[str, float]:
+        """Means of the terms, and rates of all processes over the time that passed."""
         elapsed_s = time.perf_counter() - self.began_s
         means = {key: value / self.steps for key, value in self.sums.items()}
         vectors = torch.cat(self.pooled)[-RANK_ROWS:] if self.pooled else torch.zeros(1, 1)
         return {
             **means,
             "rankme": rankme(vectors),
-            "samples_per_s": self.samples / elapsed_s,
-            "tflops": self.flops / elapsed_s / 1e12,
+            "samples_per_s": ranks * self.samples / elapsed_s,
+            "tflops": ranks * self.flops / elapsed_s / 1e12,
             "waited": self.waited_s / elapsed_s,
         }
 
@@ -125,7 +125,7 @@ def train(
         meter.take(stepper.step(step, stream, meter))
         last = step + 1 == config.steps
         if last or (step + 1) % LOG_EVERY == 0:
-            metrics, meter = meter.values(), Meter()
+            metrics, meter = averaged(meter.values(ranks.count), ranks), Meter()
             watcher.log(step + 1, metrics)
         stopping = agreed(watcher.stopping(), ranks)
         if stopping or last or agreed(time.monotonic() - saved > save_every_s, ranks):

@@ -76,6 +76,15 @@ def agreed(wish: bool, ranks: Ranks) -> bool:
     return bool(votes)
 
 
+def averaged(values: dict[str, float], ranks: Ranks) -> dict[str, float]:
+    """Average figures over the processes; all must have the same keys."""
+    if ranks.count == 1:
+        return values
+    total = torch.tensor(list(values.values()), device=ranks.device)
+    dist.all_reduce(total)
+    return dict(zip(values, (total / ranks.count).tolist(), strict=True))
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Put a sharded tensor together, on the CPU; every process must ask at the same time."""
     full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
