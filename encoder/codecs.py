@@ -57,6 +57,7 @@ _START_OF_SCAN = 0xDA
 def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.generic]]:
     """Decode still frames in the order asked for: (H, W), or (H, W, 3) as RGB.
 
+    Where the dataset was read without its pixels, only the frames asked for are read from its file.
     Bits that do not belong to the sample, such as overlays, are cleared or follow its sign.
     Raises one of `headers.READ_ERRORS` where the data are damaged.
     """
@@ -64,8 +65,9 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
     if plugin == SIMPLEITK:
         frames: Iterator[NDArray[Any]] = (_jpeg(dataset, index) for index in indices)
     else:
+        source = dataset if "PixelData" in dataset else dataset.filename
         frames = iter_pixels(
-            dataset, indices=list(indices), decoding_plugin=plugin, correct_unused_bits=False
+            source, indices=list(indices), decoding_plugin=plugin, correct_unused_bits=False
         )
     for frame in frames:
         yield frame if frame.ndim == 3 else _sample_bits(dataset, frame)

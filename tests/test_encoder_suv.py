@@ -87,7 +87,7 @@ def test_an_offset_from_utc_does_not_shift_the_clock_on_the_wall() -> None:
         {"SeriesTime": "120501"},
         {"SeriesTime": None},
         {"AcquisitionTime": None},
-        {"SOPClassUID": uid.NuclearMedicineImageStorage},
+        {"RadionuclideTotalDose": 350},  # MBq, or nonsense
     ],
 )
 def test_what_is_not_fully_described_has_no_uptake(changes: dict[str, object]) -> None:
