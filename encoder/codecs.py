@@ -48,6 +48,12 @@ DECODERS: dict[str, str] = {
     **dict.fromkeys(uid.MPEGTransferSyntaxes, PYAV),
 }
 
+
+def decoder_name(transfer_syntax_uid: str) -> str:
+    """Name what decodes a transfer syntax, as provenance; pydicom also where nothing is coded."""
+    return DECODERS[transfer_syntax_uid] or "pydicom"
+
+
 _JPEG_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
 # ITU-T T.81 B.1.1.3: C0..CF start a frame, but for C4 (DHT), C8 (JPG) and CC (DAC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

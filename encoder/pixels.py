@@ -8,7 +8,7 @@ Files are hostile: every failure becomes `UnreadableImage` with one line of reas
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pydicom import Dataset, dcmread
 
 from encoder import foreground, regions
 from encoder.clip import Clip, Kind
-from encoder.codecs import DECODERS, PYAV, SIMPLEITK, decode
+from encoder.codecs import DECODERS, PYAV, SIMPLEITK, decode, decoder_name
 from encoder.errors import UnreadableImage
 from encoder.headers import (
     READ_ERRORS,
@@ -45,6 +45,7 @@ class _Part:
     """What one file gives: pictures in the order of T, and spacing that only the pixels tell."""
 
     pictures: list[Picture]
+    decoder: str
     step_s: float | None = None
     in_plane_mm: tuple[float, float] | None = None
 
@@ -59,6 +60,7 @@ def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
     decoded, or unlike the others of its group; OSError where it cannot be opened.
     """
     pictures: list[Picture] = []
+    decoders: set[str] = set()
     step, in_plane_mm = group.spacing[0], group.spacing[1:]
     with quiet():
         for path, frames in groupby(group.frames, key=lambda frame: frame.path):
@@ -70,9 +72,11 @@ def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
                 raise_if_missing(error)
                 raise UnreadableImage(instance, _reason(error)) from error
             pictures.extend(part.pictures)
+            decoders.add(part.decoder)
             step = step if part.step_s is None else part.step_s
             in_plane_mm = part.in_plane_mm or in_plane_mm
-    return _clip(pictures, group, (step, *in_plane_mm))
+    clip = _clip(pictures, group, (step, *in_plane_mm))
+    return replace(clip, decoder=" ".join(sorted(decoders)))
 
 
 def _opened(path: Path, kind: Kind) -> Dataset:
@@ -98,7 +102,8 @@ def _load(dataset: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: in
         _guard(dataset, wanted[0].sop_instance_uid, frames, max_bytes)
         is_loop = group.kind is Kind.CINE and len(indices) > 1
         step_s = _step_s(dataset, indices) if is_loop else None
-        part = _Part(list(_pictures(dataset, indices)), step_s)
+        pictures = list(_pictures(dataset, indices))
+        part = _Part(pictures, decoder_name(syntax), step_s)
     return part if group.kind is Kind.VOLUME else _framed(part, dataset, group)
 
 
@@ -111,13 +116,14 @@ def _framed(part: _Part, dataset: Dataset, group: Group) -> _Part:
         pictures = [regions.crop(whole, shown) for whole in pictures]
     if group.geometry is None and is_mirrored_picture(dataset, group.frames[0].index):
         pictures = [mirrored(whole) for whole in pictures]
-    return _Part(pictures, part.step_s, None if shown is None else shown.spacing_mm)
+    in_plane_mm = None if shown is None else shown.spacing_mm
+    return replace(part, pictures=pictures, in_plane_mm=in_plane_mm)
 
 
 def _video(dataset: Dataset, max_bytes: int) -> _Part:
     video = read_video(dataset, most=MAX_CINE_FRAMES, max_bytes=max_bytes)
     pictures = [regions.shut(colour(frame), dataset, 0) for frame in video.frames]
-    return _Part(pictures, video.step_s)
+    return _Part(pictures, PYAV, video.step_s)
 
 
 def _indices(dataset: Dataset, wanted: Sequence[Frame]) -> list[int]:

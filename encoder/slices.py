@@ -103,6 +103,7 @@ MARKS: tuple[Mark, ...] = (
 )
 
 Value = str | tuple[float, ...] | None
+_Place = tuple[tuple[float, ...], tuple[float, ...]]  # direction cosines, position in mm
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,10 @@ def slices_of(header: Dataset, path: Path) -> list[Slice]:
 
 def _slice(header: Dataset, frame: Frame, sameness: tuple[object, ...]) -> Slice | None:
     """Read the plane of one frame and what sets it apart; None where it has no place in space."""
-    place = _place(header, frame)
+    stack_uid = ""
+    if (place := _place(header, frame)) is None:
+        place = _place_in_stack(header, frame)
+        stack_uid = frame.sop_instance_uid  # nothing says where it stands to another one
     if place is None:
         return None
     cosines, position_mm = place
@@ -245,6 +249,7 @@ def _slice(header: Dataset, frame: Frame, sameness: tuple[object, ...]) -> Slice
         frame=frame,
         sameness=(
             *sameness,
+            stack_uid,
             side(header, frame.index),
             *(_value(header, frame.index, sources) for sources in _ALWAYS),
         ),
@@ -257,15 +262,21 @@ def _slice(header: Dataset, frame: Frame, sameness: tuple[object, ...]) -> Slice
     )
 
 
-def _place(header: Dataset, frame: Frame) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Find direction cosines and position; of a stack that tells none, axial ones in its order."""
+def _place(header: Dataset, frame: Frame) -> _Place | None:
     orientation = macro(header, "PlaneOrientationSequence", frame.index)
     cosines = floats(orientation.get("ImageOrientationPatient"), 6)
     plane = macro(header, "PlanePositionSequence", frame.index)
     position_mm = floats(plane.get("ImagePositionPatient"), 3)
-    if cosines is not None and position_mm is not None:
-        return cosines, position_mm
-    if header.SOPClassUID not in _STACKS or frame.index is None or position_mm is not None:
+    if cosines is None or position_mm is None:
+        return None
+    return cosines, position_mm
+
+
+def _place_in_stack(header: Dataset, frame: Frame) -> _Place | None:
+    """Take the frames of a stack that tells no places for axial cuts, in their order."""
+    plane = macro(header, "PlanePositionSequence", frame.index)
+    is_placed = plane.get("ImagePositionPatient") is not None
+    if header.SOPClassUID not in _STACKS or frame.index is None or is_placed:
         return None
     measures = macro(header, "PixelMeasuresSequence", frame.index)
     steps_mm = (measures.get(name) for name in ("SpacingBetweenSlices", "SliceThickness"))

@@ -27,7 +27,7 @@ def test_what_cannot_be_decoded_is_kept_and_put_aside_with_its_reason_and_the_no
 ) -> None:
     node = start_node()
     good = phantoms.still(tmp_path, new_uid=new_uid, size=(64, 48))
-    push(node, [bundled("MR_truncated.dcm"), bundled("JPEG-LL.dcm"), good])
+    push(node, [bundled("MR_truncated.dcm"), bundled("JPGLosslessP14SV1_1s_1f_8b.dcm"), good])
 
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 3))
 
