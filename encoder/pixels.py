@@ -184,10 +184,13 @@ def _mean(dataset: Dataset, mask: Mask) -> NDArray[np.float32]:
 
 
 def _clip(pictures: Sequence[Picture], group: Group, spacing: tuple[float, float, float]) -> Clip:
-    """Stack the frames along T."""
+    """Stack the frames along T; a loop in which nothing changes is a still."""
     sources = tuple(dict.fromkeys(frame.sop_instance_uid for frame in group.frames))
     if len({(picture.values.shape, picture.unit) for picture in pictures}) != 1:
         raise UnreadableImage(sources[0], "the frames of its group differ in size or meaning")
+    frozen = all(np.array_equal(each.values, pictures[0].values) for each in pictures)
+    if group.kind is Kind.CINE and frozen:
+        pictures, spacing = pictures[:1], (0.0, *spacing[1:])
     valid = None
     if any(picture.valid is not None for picture in pictures):
         whole = np.ones(pictures[0].values.shape[1:], dtype=np.bool_)

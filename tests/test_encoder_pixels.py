@@ -1,4 +1,3 @@
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +10,13 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from encoder.clip import Clip, Kind, Unit
+from encoder.config import Extent
 from encoder.errors import UnreadableImage
-from encoder.pixels import MAX_CINE_FRAMES, read
+from encoder.normalise import normalise
+from encoder.pixels import read
 from encoder.series import Frame, Group, assemble
-from training.phantoms import cine, ct_series, ct_volume_hu, still, uid_source
+from encoder.volume import read_clip
+from training.phantoms import ct_series, ct_volume_hu, still, uid_source
 
 
 def bundled(name: str) -> Path:
@@ -186,56 +188,14 @@ def test_padding_that_occurs_nowhere_gives_no_mask() -> None:
     assert read_one(bundled("CT_small.dcm")).valid is None
 
 
-def test_a_short_cine_has_all_its_frames() -> None:
-    clip = read_one(bundled("examples_ybr_color.dcm"))
-    assert clip.array.shape[:2] == (3, 30)
-    assert clip.spacing[0] == pytest.approx(0.033333, rel=1e-3)
-
-
-def test_of_a_long_loop_only_the_sampled_frames_come_into_memory(tmp_path: Path) -> None:
-    path = cine(tmp_path, new_uid=uid_source(1), frames=3000, size=(64, 64), frame_time_ms=10)
-    tracemalloc.start()
-    clip = read_one(path)
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert clip.array.shape[1] == MAX_CINE_FRAMES
-    assert peak_bytes < path.stat().st_size / 2
-    indices = np.rint(np.linspace(0, 2999, MAX_CINE_FRAMES)).astype(int)
-    np.testing.assert_array_equal(clip.array[0], dcmread(path).pixel_array[indices])
-
-
-def test_a_loop_is_read_from_disk_as_it_is_from_memory(tmp_path: Path) -> None:
-    path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(8, 8))
-    stored = dcmread(path).pixel_array
-    edited(path, path, lambda dataset: dataset.compress(uid.RLELossless))
-    np.testing.assert_array_equal(read_one(path).array[0], stored)
-
-
-def test_a_loop_that_ends_too_early_is_unreadable(tmp_path: Path) -> None:
-    path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(64, 64))
-    path.write_bytes(path.read_bytes()[:-9000])
-    with pytest.raises(UnreadableImage):
-        read_one(path)
-
-
-def test_a_long_cine_is_sampled_evenly_through_its_time(tmp_path: Path) -> None:
-    path = cine(tmp_path, new_uid=uid_source(1), frames=127, size=(8, 8), frame_time_ms=10)
-    clip = read_one(path)
-    assert clip.array.shape[1] == MAX_CINE_FRAMES
-    assert clip.spacing[0] == pytest.approx(0.02)
-    np.testing.assert_array_equal(clip.array[0], dcmread(path).pixel_array[::2])
-
-
-def test_a_loop_of_uneven_frame_times_is_sampled_by_time(tmp_path: Path) -> None:
-    def slow_down(dataset: Dataset) -> None:
-        del dataset.FrameTime
-        dataset.FrameTimeVector = [0, 10, 10, 40, 40]
-
-    path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(8, 8))
-    stored = dcmread(path).pixel_array
-    clip = read_one(edited(path, path, slow_down))
-    # Times are 0, 10, 20, 60, 100 ms; wanted are 0, 25, 50, 75, 100 ms.
-    np.testing.assert_array_equal(clip.array[0], stored[[0, 2, 3, 3, 4]])
+def test_a_clip_names_the_decoders_of_its_pixels(tmp_path: Path) -> None:
+    paths = ct_series(tmp_path, new_uid=uid_source(1), slices=4, size=64)
+    edited(paths[0], paths[0], lambda dataset: dataset.compress(uid.JPEG2000Lossless))
+    (group,) = assemble(paths).groups
+    extent = Extent(frames=4, height=8, width=8)
+    for clip in (read(group), read_clip(group, extent), normalise(read(group), extent)):
+        assert clip.decoder == "pydicom pylibjpeg"
+    assert read_one(bundled("color3d_jpeg_baseline.dcm")).decoder == "pillow"
 
 
 @pytest.mark.parametrize(
