@@ -82,7 +82,13 @@ class EmbedStep:
             vectors = np.stack([clip.vector for clip in clips])
             self._index.add(np.array(saved, dtype=np.int64), vectors)
             self._catalogue.mark_indexed(series.series_id, series.revision)
-            log.info("series_indexed", series=series.series_instance_uid, clips=len(clips))
+            decoders = sorted({clip.decoder for clip in clips})
+            log.info(
+                "series_indexed",
+                series=series.series_instance_uid,
+                clips=len(clips),
+                decoder=", ".join(decoders),
+            )
 
     def _quarantine(self, series: SeriesFiles, reason: str) -> None:
         self._catalogue.quarantine(series.series_id, series.revision, reason)

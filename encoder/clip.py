@@ -37,7 +37,7 @@ class Clip:
     T, H and W: mm for H and W (1.0 where unknown); along T mm for a volume, seconds for a cine, 0.0
     for a still or where unknown. `valid` is (T, H, W), False where the scanner padded or what is
     shown is no image. `sources` are SOP Instance UIDs in the order of T, a multi-frame instance
-    once.
+    once. `decoder` names what decoded the pixels, several in the order of their names.
     """
 
     array: NDArray[np.float32]
@@ -46,3 +46,4 @@ class Clip:
     unit: Unit
     valid: NDArray[np.bool_] | None
     sources: tuple[str, ...]
+    decoder: str = ""

@@ -48,6 +48,12 @@ DECODERS: dict[str, str] = {
     **dict.fromkeys(uid.MPEGTransferSyntaxes, PYAV),
 }
 
+
+def decoder_name(transfer_syntax_uid: str) -> str:
+    """Name what decodes a transfer syntax, as provenance; pydicom also where nothing is coded."""
+    return DECODERS[transfer_syntax_uid] or "pydicom"
+
+
 _JPEG_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
 # ITU-T T.81 B.1.1.3: C0..CF start a frame, but for C4 (DHT), C8 (JPG) and CC (DAC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -57,6 +63,7 @@ _START_OF_SCAN = 0xDA
 def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.generic]]:
     """Decode still frames in the order asked for: (H, W), or (H, W, 3) as RGB.
 
+    Where the dataset was read without its pixels, only the frames asked for are read from its file.
     Bits that do not belong to the sample, such as overlays, are cleared or follow its sign.
     Raises one of `headers.READ_ERRORS` where the data are damaged.
     """
@@ -64,8 +71,9 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
     if plugin == SIMPLEITK:
         frames: Iterator[NDArray[Any]] = (_jpeg(dataset, index) for index in indices)
     else:
+        source = dataset if "PixelData" in dataset else dataset.filename
         frames = iter_pixels(
-            dataset, indices=list(indices), decoding_plugin=plugin, correct_unused_bits=False
+            source, indices=list(indices), decoding_plugin=plugin, correct_unused_bits=False
         )
     for frame in frames:
         yield frame if frame.ndim == 3 else _sample_bits(dataset, frame)

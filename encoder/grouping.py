@@ -17,6 +17,7 @@ from encoder.slices import MARKS, Group, Slice
 
 PLANE_TOLERANCE = 1e-3  # direction cosines and mm: more than rounding, less than another scan
 SAME_POSITION_MM = 0.01  # table jitter is some µm; no scanner cuts thinner
+SAME_POSITION_PX = 0.1  # but light does: tomograms of the retina are a few µm apart
 SIDE_BY_SIDE_MM = 1.0  # within the plane; a repeat stands where the first one stood
 
 
@@ -93,10 +94,11 @@ def _geometry(slices: Sequence[Slice]) -> Geometry:
 def _placed(parallel: Sequence[Slice]) -> _Stack:
     """Sort by place along the normal, and by age where it is the same."""
     along_mm = _geometry(parallel).places_mm()[:, 0]
+    same_mm = min(SAME_POSITION_MM, SAME_POSITION_PX * min(parallel[0].plane[6:]))
     stack: _Stack = []
     place, start_mm = -1, -np.inf
     for number in np.argsort(along_mm, kind="stable"):
-        if along_mm[number] - start_mm >= SAME_POSITION_MM:
+        if along_mm[number] - start_mm >= same_mm:
             place, start_mm = place + 1, along_mm[number]
         stack.append(_Placed(parallel[number], place))
     return sorted(stack, key=lambda placed: (placed.place, placed.cut.age))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
 from pydicom import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import Tag
 
 # What pydicom and its codecs raise on damaged or hostile files: bad lengths (struct, EOF, Index),
 # missing or unparsable elements (Attribute, Key, Type, Value, Overflow), codec refusals (Runtime,
@@ -46,6 +47,8 @@ def raise_if_missing(error: BaseException) -> None:
         raise error
 
 
+# From the fastest ultrasound (20,000 frames a second) to the slowest uptake study.
+MIN_FRAME_S, MAX_FRAME_S = 5e-5, 3600.0
 MAX_FRAMES = 100_000  # an hour of video at 25 frames a second; a false number must not cost memory
 
 
@@ -69,19 +72,22 @@ def frame_count(dataset: Dataset) -> int:
     return count
 
 
+def macros(dataset: Dataset, sequence: str, index: int | None) -> list[Dataset]:
+    """Find the functional group macro of one frame: its own, else shared, else of the dataset."""
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    own = [per_frame[index]] if index is not None and index < len(per_frame) else []
+    for group in [*own, *(dataset.get("SharedFunctionalGroupsSequence") or []), dataset]:
+        if items := group.get(sequence):
+            return list(items)
+    return []
+
+
 def macro(dataset: Dataset, sequence: str, index: int | None) -> Dataset:
-    """Find the functional group macro of one frame: its own, else shared, else the dataset itself.
+    """Return the first item of the macro of one frame, else the dataset itself.
 
     So one question serves classic and enhanced objects (PS3.3 C.7.6.16).
     """
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    own = [per_frame[index]] if index is not None and index < len(per_frame) else []
-    for group in [*own, *(dataset.get("SharedFunctionalGroupsSequence") or [])]:
-        items = group.get(sequence)
-        if items:
-            first: Dataset = items[0]
-            return first
-    return dataset
+    return next(iter(macros(dataset, sequence, index)), dataset)
 
 
 def floats(value: Any, count: int) -> tuple[float, ...] | None:
@@ -97,22 +103,51 @@ def floats(value: Any, count: int) -> tuple[float, ...] | None:
 def frame_times(dataset: Dataset, count: int | None = None) -> NDArray[np.float64] | None:
     """Give the time of each frame in seconds from the first, None where no rate is known.
 
-    Order of belief: Frame Time and Frame Time Vector in ms (PS3.3 C.7.6.5), then Cine Rate and
-    Recommended Display Frame Rate in frames a second. `count` stands in for Number of Frames.
+    Order of belief: Frame Time and Frame Time Vector in ms, the one that Frame Increment Pointer
+    names before the other (PS3.3 C.7.6.5), then Cine Rate and Recommended Display Frame Rate in
+    frames a second. What no camera could do is passed over. `count` stands in for Number of Frames.
     """
     if count is None:
         count = frame_count(dataset)
-    numbers = np.arange(count, dtype=np.float64)
-    if (step_ms := floats(dataset.get("FrameTime"), 1)) and step_ms[0] > 0:
-        return numbers * (step_ms[0] / 1000)
-    if steps_ms := floats(dataset.get("FrameTimeVector"), count):
-        times = np.cumsum((0.0, *steps_ms[1:]), dtype=np.float64) / 1000
-        if (np.diff(times) >= 0).all() and times[-1] > 0:
+    clocks = dict(_CLOCKS)
+    if dataset.get("FrameIncrementPointer") == Tag("FrameTimeVector"):
+        clocks = {"FrameTimeVector": _by_steps_ms, **clocks}
+    for keyword, clock in clocks.items():
+        times = clock(dataset.get(keyword), count)
+        if times is not None:
             return times
-    for keyword in ("CineRate", "RecommendedDisplayFrameRate"):
-        if (rate_hz := floats(dataset.get(keyword), 1)) and rate_hz[0] > 0:
-            return numbers / rate_hz[0]
     return None
+
+
+def _by_step_ms(value: Any, count: int) -> NDArray[np.float64] | None:
+    step_ms = floats(value, 1)
+    if step_ms is None or not MIN_FRAME_S <= step_ms[0] / 1000 <= MAX_FRAME_S:
+        return None
+    return np.arange(count, dtype=np.float64) * (step_ms[0] / 1000)
+
+
+def _by_steps_ms(value: Any, count: int) -> NDArray[np.float64] | None:
+    """Add up the steps before each frame; that before the first has no meaning."""
+    steps_ms = floats(value, count)
+    if steps_ms is None:
+        return None
+    times = np.cumsum((0.0, *steps_ms[1:]), dtype=np.float64) / 1000
+    steps = np.diff(times)
+    possible = count > 1 and steps.min() >= 0 and steps.max() <= MAX_FRAME_S
+    return times if possible and times[-1] >= (count - 1) * MIN_FRAME_S else None
+
+
+def _by_rate_hz(value: Any, count: int) -> NDArray[np.float64] | None:
+    rate_hz = floats(value, 1)
+    return None if rate_hz is None or rate_hz[0] <= 0 else _by_step_ms(1000 / rate_hz[0], count)
+
+
+_CLOCKS = {
+    "FrameTime": _by_step_ms,
+    "FrameTimeVector": _by_steps_ms,
+    "CineRate": _by_rate_hz,
+    "RecommendedDisplayFrameRate": _by_rate_hz,
+}
 
 
 def evenly(times: NDArray[np.float64], most: int) -> list[int]:

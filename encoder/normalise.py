@@ -40,6 +40,7 @@ def normalise(clip: Clip, extent: Extent) -> Clip:
         unit=clip.unit,
         valid=inside,
         sources=clip.sources,
+        decoder=clip.decoder,
     )
 
 
@@ -55,6 +56,7 @@ def _sample_frames(clip: Clip, count: int) -> Clip:
         unit=clip.unit,
         valid=None if clip.valid is None else clip.valid[indices],
         sources=clip.sources,
+        decoder=clip.decoder,
     )
 
 

@@ -1,8 +1,8 @@
 """From stored values of one frame to what they mean: physical units, grey or colour, padding.
 
-Owns: modality and palette transformation, the direction of grey, padding values, DSA masks.
-Does not own: decoding (`codecs`), what part of a picture is shown (`regions`). VOI windows are how
-a viewer looks at an image, not what it is: they are never applied.
+Owns: modality and palette transformation, the direction of grey, padding values.
+Does not own: decoding (`codecs`), what part of a picture is shown (`regions`), DSA masks
+(`subtraction`). VOI windows are how a viewer looks at an image, not what it is: never applied.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,14 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
 from encoder.clip import Unit
 from encoder.headers import floats, macro
-from encoder.suv import suv_factor
+from encoder.subtraction import ANGIOGRAMS
+from encoder.suv import suv
 
 CT_CLASSES: frozenset[str] = frozenset(
     {
         uid.CTImageStorage,
         uid.EnhancedCTImageStorage,
         uid.LegacyConvertedEnhancedCTImageStorage,
-    }
-)
-SUBTRACTED: frozenset[str] = frozenset(
-    {
-        uid.XRayAngiographicImageStorage,
-        uid.XRayRadiofluoroscopicImageStorage,
-        uid.EnhancedXAImageStorage,
-        uid.EnhancedXRFImageStorage,
     }
 )
 
@@ -57,8 +50,8 @@ def picture(dataset: Dataset, stored: NDArray[np.generic], index: int) -> Pictur
         return colour(stored, highest=2**dataset.BitsStored - 1)
     values = _modality(dataset, stored, index)
     unit = _unit(dataset, index)
-    if unit is Unit.STORED and (factor := suv_factor(dataset)):
-        values, unit = values * np.float32(factor), Unit.SUV
+    if unit is Unit.STORED and (uptake := suv(dataset, stored, values, index)) is not None:
+        values, unit = uptake, Unit.SUV
     if unit is Unit.STORED and _is_inverse(dataset):
         values = _modality(dataset, _stored_range(dataset), index).sum() - values
     return Picture(values[np.newaxis], _valid(dataset, stored), unit)
@@ -68,22 +61,6 @@ def colour(samples: NDArray[np.generic], *, highest: int = 255) -> Picture:
     """Bring (H, W, 3) samples of 0..highest to 0..255."""
     values = np.ascontiguousarray(np.moveaxis(samples, -1, 0), dtype=np.float32)
     return Picture(values * np.float32(255 / highest), None, Unit.COLOUR)
-
-
-def mask_frames(dataset: Dataset) -> list[int]:
-    """Name the frames whose mean is to be subtracted from the loop; none where it is no DSA.
-
-    PS3.3 C.7.6.10, AVG_SUB with one mask for the whole loop. A run with several masks, or a mask
-    that has to be shifted, is left as it was acquired.
-    """
-    items = dataset.get("MaskSubtractionSequence") or []
-    if dataset.SOPClassUID not in SUBTRACTED or len(items) != 1:
-        return []
-    shift = np.atleast_1d(items[0].get("MaskSubPixelShift") or 0.0).astype(np.float64)
-    if items[0].get("MaskOperation") != "AVG_SUB" or shift.any():
-        return []
-    numbers = np.atleast_1d(items[0].get("MaskFrameNumbers") or [])
-    return sorted({int(number) - 1 for number in numbers})
 
 
 def _is_inverse(dataset: Dataset) -> bool:
@@ -109,7 +86,11 @@ def _palette(dataset: Dataset) -> tuple[NDArray[np.generic], int]:
 
 
 def _modality(dataset: Dataset, stored: NDArray[np.generic], index: int) -> NDArray[np.float32]:
-    """Apply the modality LUT or the rescale of this very frame (PS3.3 C.11.1, C.7.6.16.2.9)."""
+    """Apply the modality LUT or the rescale of this very frame (PS3.3 C.11.1, C.7.6.16.2.9).
+
+    Angiograms that store X-ray intensity itself become logarithmic like all others: only then
+    subtraction leaves the contrast medium alone (PS3.3 C.8.7.1.1.2).
+    """
     if dataset.get("ModalityLUTSequence"):
         return apply_modality_lut(stored, dataset).astype(np.float32)
     rescale = macro(dataset, "PixelValueTransformationSequence", index)
@@ -119,6 +100,8 @@ def _modality(dataset: Dataset, stored: NDArray[np.generic], index: int) -> NDAr
     if slope and intercept:
         values *= np.float32(slope[0])
         values += np.float32(intercept[0])
+    if dataset.SOPClassUID in ANGIOGRAMS and dataset.get("PixelIntensityRelationship") == "LIN":
+        values = np.log1p(values.clip(0))
     return values
 
 

@@ -8,16 +8,17 @@ Files are hostile: every failure becomes `UnreadableImage` with one line of reas
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from encoder import regions
+from encoder import foreground, regions
 from encoder.clip import Clip, Kind
-from encoder.codecs import DECODERS, PYAV, decode
+from encoder.codecs import DECODERS, PYAV, SIMPLEITK, decode, decoder_name
 from encoder.errors import UnreadableImage
 from encoder.headers import (
     READ_ERRORS,
@@ -27,8 +28,10 @@ from encoder.headers import (
     quiet,
     raise_if_missing,
 )
-from encoder.photometry import Picture, colour, mask_frames, picture
+from encoder.laterality import is_mirrored_picture, mirrored
+from encoder.photometry import Picture, colour, picture
 from encoder.series import Frame, Group
+from encoder.subtraction import Mask, masks, moved
 from encoder.video import read_video
 
 MAX_CINE_FRAMES = 64  # decoded of one loop, evenly through its time
@@ -42,6 +45,7 @@ class _Part:
     """What one file gives: pictures in the order of T, and spacing that only the pixels tell."""
 
     pictures: list[Picture]
+    decoder: str
     step_s: float | None = None
     in_plane_mm: tuple[float, float] | None = None
 
@@ -56,20 +60,32 @@ def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
     decoded, or unlike the others of its group; OSError where it cannot be opened.
     """
     pictures: list[Picture] = []
+    decoders: set[str] = set()
     step, in_plane_mm = group.spacing[0], group.spacing[1:]
     with quiet():
         for path, frames in groupby(group.frames, key=lambda frame: frame.path):
             wanted = list(frames)
             instance = wanted[0].sop_instance_uid
             try:
-                part = _load(dcmread(path), wanted, group, max_bytes)
+                part = _load(_opened(path, group.kind), wanted, group, max_bytes)
             except READ_ERRORS as error:
                 raise_if_missing(error)
                 raise UnreadableImage(instance, _reason(error)) from error
             pictures.extend(part.pictures)
+            decoders.add(part.decoder)
             step = step if part.step_s is None else part.step_s
             in_plane_mm = part.in_plane_mm or in_plane_mm
-    return _clip(pictures, group, (step, *in_plane_mm))
+    clip = _clip(pictures, group, (step, *in_plane_mm))
+    return replace(clip, decoder=" ".join(sorted(decoders)))
+
+
+def _opened(path: Path, kind: Kind) -> Dataset:
+    """Read a file; of a loop the header alone, for its frames come one by one from the disk."""
+    if kind is Kind.CINE:
+        header = dcmread(path, stop_before_pixels=True)
+        if DECODERS.get(header.file_meta.TransferSyntaxUID) not in (SIMPLEITK, PYAV):
+            return header
+    return dcmread(path)
 
 
 def _load(dataset: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -> _Part:
@@ -86,18 +102,28 @@ def _load(dataset: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: in
         _guard(dataset, wanted[0].sop_instance_uid, frames, max_bytes)
         is_loop = group.kind is Kind.CINE and len(indices) > 1
         step_s = _step_s(dataset, indices) if is_loop else None
-        part = _Part(list(_pictures(dataset, indices)), step_s)
-    shown = regions.tissue(dataset, part.pictures[0].values.shape[1:])
-    if group.kind is Kind.VOLUME or shown is None:
-        return part
-    cropped = [regions.crop(whole, shown) for whole in part.pictures]
-    return _Part(cropped, part.step_s, shown.spacing_mm)
+        pictures = list(_pictures(dataset, indices))
+        part = _Part(pictures, decoder_name(syntax), step_s)
+    return part if group.kind is Kind.VOLUME else _framed(part, dataset, group)
+
+
+def _framed(part: _Part, dataset: Dataset, group: Group) -> _Part:
+    """Cut pictures to what they show; mirror them where the other organ of the pair is not."""
+    pictures = part.pictures
+    shown = regions.tissue(dataset, pictures[0].values.shape[1:])
+    shown = shown or foreground.tissue(dataset, pictures)
+    if shown is not None:
+        pictures = [regions.crop(whole, shown) for whole in pictures]
+    if group.geometry is None and is_mirrored_picture(dataset, group.frames[0].index):
+        pictures = [mirrored(whole) for whole in pictures]
+    in_plane_mm = None if shown is None else shown.spacing_mm
+    return replace(part, pictures=pictures, in_plane_mm=in_plane_mm)
 
 
 def _video(dataset: Dataset, max_bytes: int) -> _Part:
     video = read_video(dataset, most=MAX_CINE_FRAMES, max_bytes=max_bytes)
     pictures = [regions.shut(colour(frame), dataset, 0) for frame in video.frames]
-    return _Part(pictures, video.step_s)
+    return _Part(pictures, PYAV, video.step_s)
 
 
 def _indices(dataset: Dataset, wanted: Sequence[Frame]) -> list[int]:
@@ -106,7 +132,11 @@ def _indices(dataset: Dataset, wanted: Sequence[Frame]) -> list[int]:
         return indices
     count = frame_count(dataset)
     times = frame_times(dataset)
-    return evenly(np.arange(float(count)) if times is None else times, MAX_CINE_FRAMES)
+    shown = sorted(masks(dataset)) or list(range(count))  # frames without mask would stand out
+    picked = evenly(
+        np.arange(float(count))[shown] if times is None else times[shown], MAX_CINE_FRAMES
+    )
+    return [shown[number] for number in picked]
 
 
 def _step_s(dataset: Dataset, indices: Sequence[int]) -> float:
@@ -134,29 +164,33 @@ def _pictures(dataset: Dataset, indices: Sequence[int]) -> Iterator[Picture]:
     """Decode frames in the order asked for; a frame asked for twice is decoded once."""
     once = sorted(set(indices))
     frames = dict(zip(once, decode(dataset, once), strict=True))
-    mask = _mask(dataset) if len(once) > 1 else None
+    subtracted = masks(dataset)
+    mask: Mask | None = None
     for index in indices:
         whole = picture(dataset, frames[index], index)
-        if mask is not None:
-            whole = Picture(whole.values - mask, whole.valid, whole.unit)
+        if index in subtracted:
+            if mask != subtracted[index]:  # most frames have that of the frame before
+                mask = subtracted[index]
+                mask_values = _mean(dataset, mask)
+            whole = Picture(whole.values - mask_values, whole.valid, whole.unit)
         yield regions.shut(whole, dataset, index)
 
 
-def _mask(dataset: Dataset) -> NDArray[np.float32] | None:
-    """Return the mean of the mask frames of a subtraction angiogram, None where it is none."""
-    numbers = mask_frames(dataset)
-    if not numbers:
-        return None
-    decoded = zip(numbers, decode(dataset, numbers), strict=True)
+def _mean(dataset: Dataset, mask: Mask) -> NDArray[np.float32]:
+    """Average the frames of a mask, one in memory at a time, and move it to its place."""
+    decoded = zip(mask.frames, decode(dataset, mask.frames), strict=True)
     total = sum(picture(dataset, stored, number).values for number, stored in decoded)
-    return np.asarray(total / len(numbers), dtype=np.float32)
+    return moved(np.asarray(total / len(mask.frames), dtype=np.float32), mask.shift_px)
 
 
 def _clip(pictures: Sequence[Picture], group: Group, spacing: tuple[float, float, float]) -> Clip:
-    """Stack the frames along T."""
+    """Stack the frames along T; a loop in which nothing changes is a still."""
     sources = tuple(dict.fromkeys(frame.sop_instance_uid for frame in group.frames))
     if len({(picture.values.shape, picture.unit) for picture in pictures}) != 1:
         raise UnreadableImage(sources[0], "the frames of its group differ in size or meaning")
+    frozen = all(np.array_equal(each.values, pictures[0].values) for each in pictures)
+    if group.kind is Kind.CINE and frozen:
+        pictures, spacing = pictures[:1], (0.0, *spacing[1:])
     valid = None
     if any(picture.valid is not None for picture in pictures):
         whole = np.ones(pictures[0].values.shape[1:], dtype=np.bool_)

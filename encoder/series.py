@@ -1,8 +1,8 @@
 """From the files of one series to groups of frames that belong in one array.
 
-Owns: which objects are images, what is a still or a cine by itself, what is left out and why.
-Does not own: stacks of slices (`slices`, `grouping`); pixel values (`pixels`); which files make a
-series (the catalogue). The SOP class and the geometry decide; Modality is never asked.
+Owns: which objects are images, what is a still or a cine by itself. Does not own: images that
+nobody wants (`selection`); stacks of slices (`slices`, `grouping`); pixel values (`pixels`); which
+files make a series (the catalogue). The SOP class and the geometry decide; Modality is never asked.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread, uid
 from encoder.clip import Kind
 from encoder.grouping import Grouping, group_slices
 from encoder.headers import READ_ERRORS, frame_count, frame_times, quiet, raise_if_missing
+from encoder.selection import PROJECTION, is_projection, why_left_out
 from encoder.slices import HEADER_KEYWORDS, Frame, Group, Slice, pixel_spacing_mm, slices_of
 
 __all__ = ["NOT_IMAGES", "Assembly", "Frame", "Group", "LeftOut", "assemble"]
@@ -68,13 +69,25 @@ class Assembly:
     unreadable: tuple[LeftOut, ...]  # damaged
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Slices, and what is a still or a cine by itself."""
+
+    slices: list[Slice]
+    groups: list[Group]
+
+    def instances(self) -> list[str]:
+        frames = [cut.frame for cut in self.slices]
+        frames += [frame for group in self.groups for frame in group.frames]
+        return list(dict.fromkeys(frame.sop_instance_uid for frame in frames))
+
+
 def assemble(paths: Sequence[Path]) -> Assembly:
     """Group the files of one series by what belongs together, from the headers alone.
 
     The order of `paths` does not matter. Raises OSError where a file cannot be opened.
     """
-    slices: list[Slice] = []
-    groups: list[Group] = []
+    wanted, projections = _Found([], []), _Found([], [])
     skipped: list[LeftOut] = []
     unreadable: list[LeftOut] = []
     with quiet():
@@ -83,18 +96,24 @@ def assemble(paths: Sequence[Path]) -> Assembly:
             try:
                 header = dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS))
                 sop_instance_uid = str(header.SOPInstanceUID)
-                if reason := _why_no_image(header):
+                found = projections if is_projection(header) else wanted
+                if reason := _why_no_image(header) or why_left_out(header):
                     skipped.append(LeftOut(sop_instance_uid, reason))
                 elif cuts := slices_of(header, path):
-                    slices.extend(cuts)
+                    found.slices.extend(cuts)
                 else:
-                    groups.append(_still_or_cine(header, path))
+                    found.groups.append(_still_or_cine(header, path))
             except READ_ERRORS as error:
                 raise_if_missing(error)
                 reason = f"unreadable header ({type(error).__name__})"
                 unreadable.append(LeftOut(sop_instance_uid, reason))
-    grouping = group_slices(slices)
-    groups.extend(grouping.groups)
+    if wanted.slices:
+        skipped.extend(LeftOut(each, PROJECTION) for each in projections.instances())
+    else:
+        wanted.slices.extend(projections.slices)
+        wanted.groups.extend(projections.groups)
+    grouping = group_slices(wanted.slices)
+    groups = [*wanted.groups, *grouping.groups]
     skipped.extend(_replaced(grouping))
     groups.sort(key=lambda group: [(f.sop_instance_uid, f.index or 0) for f in group.frames])
     return Assembly(tuple(groups), tuple(skipped), tuple(unreadable))

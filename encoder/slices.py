@@ -15,6 +15,8 @@ from pydicom.multival import MultiValue
 from encoder.clip import Kind
 from encoder.geometry import Geometry, Vector
 from encoder.headers import floats, frame_count, macro
+from encoder.laterality import is_mirrored, side
+from encoder.selection import image_type
 
 # Classes whose frames are parallel cuts when they carry a plane position and orientation.
 SLICED: frozenset[str] = frozenset(
@@ -37,6 +39,17 @@ SLICED: frozenset[str] = frozenset(
     }
 )
 
+# Of these even the frames of an object that tells no places are one stack, in their order.
+_STACKS: frozenset[str] = frozenset(
+    {
+        uid.XRay3DAngiographicImageStorage,
+        uid.XRay3DCraniofacialImageStorage,
+        uid.BreastTomosynthesisImageStorage,
+        uid.OphthalmicTomographyImageStorage,
+    }
+)
+_UNKNOWN_STEP_MM = 1.0
+
 MIN_SPACING_MM, MAX_MM = 1e-6, 1e6  # a nanometre and a kilometre: beyond is damage, not anatomy
 
 # Where an attribute stands: a path of keywords through the functional groups of enhanced objects,
@@ -48,7 +61,11 @@ _ALWAYS: tuple[_Sources, ...] = (
     (("CTReconstructionSequence", "ConvolutionKernel"), ("ConvolutionKernel",)),
     (("MREchoSequence", "EffectiveEchoTime"), ("EchoTime",)),
     (("PixelMeasuresSequence", "SliceThickness"), ("SliceThickness",)),
-    (("MRImageFrameTypeSequence", "FrameType"), ("CTImageFrameTypeSequence", "FrameType")),
+    (
+        ("MRImageFrameTypeSequence", "FrameType"),
+        ("CTImageFrameTypeSequence", "FrameType"),
+        ("PETFrameTypeSequence", "FrameType"),
+    ),
     (("FrameContentSequence", "StackID"),),
 )
 
@@ -86,6 +103,7 @@ MARKS: tuple[Mark, ...] = (
 )
 
 Value = str | tuple[float, ...] | None
+_Place = tuple[tuple[float, ...], tuple[float, ...]]  # direction cosines, position in mm
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +161,14 @@ HEADER_KEYWORDS = (
     "ImagerPixelSpacing",
     "NominalScannedPixelSpacing",
     "SequenceOfUltrasoundRegions",
+    "ConversionType",
+    "ImageLaterality",
+    "Laterality",
+    "PresentationIntentType",
+    "SeriesDescription",
+    "VolumeBasedCalculationTechnique",
     "SliceThickness",
+    "SpacingBetweenSlices",
     "ConvolutionKernel",
     "EchoTime",
     "DiffusionBValue",
@@ -157,6 +182,7 @@ HEADER_KEYWORDS = (
     "ContentDate",
     "ContentTime",
     "InstanceNumber",
+    "FrameIncrementPointer",
     "FrameTime",
     "FrameTimeVector",
     "CineRate",
@@ -183,16 +209,15 @@ def pixel_spacing_mm(header: Dataset, index: int | None) -> tuple[float, float]:
 
 def slices_of(header: Dataset, path: Path) -> list[Slice]:
     """Return every frame with its plane; nothing unless all frames are cuts at different places."""
-    value = header.get("ImageType") or ()
-    image_type = (value,) if isinstance(value, str) else tuple(value)
-    if header.get("SOPClassUID") not in SLICED or "LOCALIZER" in image_type:
+    kind = image_type(header)
+    if header.get("SOPClassUID") not in SLICED or "LOCALIZER" in kind:
         return []
     sameness = (
         header.SOPClassUID,
         header.Rows,
         header.Columns,
         header.get("PhotometricInterpretation"),
-        image_type[2:],
+        kind[2:],
     )
     count = frame_count(header)
     found: list[Slice] = []
@@ -208,17 +233,26 @@ def slices_of(header: Dataset, path: Path) -> list[Slice]:
 
 def _slice(header: Dataset, frame: Frame, sameness: tuple[object, ...]) -> Slice | None:
     """Read the plane of one frame and what sets it apart; None where it has no place in space."""
-    orientation = macro(header, "PlaneOrientationSequence", frame.index)
-    cosines = floats(orientation.get("ImageOrientationPatient"), 6)
-    plane = macro(header, "PlanePositionSequence", frame.index)
-    position_mm = floats(plane.get("ImagePositionPatient"), 3)
-    if cosines is None or position_mm is None or not _spans_a_plane(cosines):
+    stack_uid = ""
+    if (place := _place(header, frame)) is None:
+        place = _place_in_stack(header, frame)
+        stack_uid = frame.sop_instance_uid  # nothing says where it stands to another one
+    if place is None:
         return None
-    if max(map(abs, position_mm)) > MAX_MM:
+    cosines, position_mm = place
+    if is_mirrored(header, frame.index):
+        cosines = (-cosines[0], *cosines[1:3], -cosines[3], *cosines[4:])
+        position_mm = (-position_mm[0], *position_mm[1:])
+    if not _spans_a_plane(cosines) or max(map(abs, position_mm)) > MAX_MM:
         return None
     return Slice(
         frame=frame,
-        sameness=(*sameness, *(_value(header, frame.index, sources) for sources in _ALWAYS)),
+        sameness=(
+            *sameness,
+            stack_uid,
+            side(header, frame.index),
+            *(_value(header, frame.index, sources) for sources in _ALWAYS),
+        ),
         frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
         plane=(*cosines, *pixel_spacing_mm(header, frame.index)),
         position_mm=(position_mm[0], position_mm[1], position_mm[2]),
@@ -226,6 +260,29 @@ def _slice(header: Dataset, frame: Frame, sameness: tuple[object, ...]) -> Slice
         age=_age(header, frame),
         step_s=(floats(header.get("TemporalResolution"), 1) or (0.0,))[0] / 1000,
     )
+
+
+def _place(header: Dataset, frame: Frame) -> _Place | None:
+    orientation = macro(header, "PlaneOrientationSequence", frame.index)
+    cosines = floats(orientation.get("ImageOrientationPatient"), 6)
+    plane = macro(header, "PlanePositionSequence", frame.index)
+    position_mm = floats(plane.get("ImagePositionPatient"), 3)
+    if cosines is None or position_mm is None:
+        return None
+    return cosines, position_mm
+
+
+def _place_in_stack(header: Dataset, frame: Frame) -> _Place | None:
+    """Take the frames of a stack that tells no places for axial cuts, in their order."""
+    plane = macro(header, "PlanePositionSequence", frame.index)
+    is_placed = plane.get("ImagePositionPatient") is not None
+    if header.SOPClassUID not in _STACKS or frame.index is None or is_placed:
+        return None
+    measures = macro(header, "PixelMeasuresSequence", frame.index)
+    steps_mm = (measures.get(name) for name in ("SpacingBetweenSlices", "SliceThickness"))
+    known_mm = (step[0] for value in steps_mm if (step := floats(value, 1)) and step[0] > 0)
+    step_mm = next(known_mm, _UNKNOWN_STEP_MM)
+    return (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, frame.index * step_mm)
 
 
 def _spans_a_plane(cosines: Sequence[float]) -> bool:

@@ -137,6 +137,7 @@ def _joined(parts: Sequence[Clip]) -> Clip:
     """Put chunks one after the other along T."""
     first = parts[0]
     sources = tuple(dict.fromkeys(source for part in parts for source in part.sources))
+    decoders = sorted({name for part in parts for name in part.decoder.split()})
     if len({(part.array[:, 0].shape, part.unit) for part in parts}) > 1:
         raise UnreadableImage(sources[0], "the frames of its group differ in size or meaning")
     valid = None
@@ -146,7 +147,7 @@ def _joined(parts: Sequence[Clip]) -> Clip:
             [w if part.valid is None else part.valid for w, part in zip(whole, parts, strict=True)]
         )
     array = np.concatenate([part.array for part in parts], axis=1)
-    return replace(first, array=array, valid=valid, sources=sources)
+    return replace(first, array=array, valid=valid, sources=sources, decoder=" ".join(decoders))
 
 
 def _regular(clip: Clip, indices: NDArray[np.float64], step_mm: float) -> Clip:

@@ -49,10 +49,11 @@ class Embeddings(Database):
                     "clip_id": clip_id,
                     "model_id": model_id,
                     "revision": revision,
+                    "decoder": clip.decoder,
                     "vector": vector.astype(STORED).tobytes(),
                 }
-                for clip_id, vector in zip(
-                    _clip_ids(connection, series_id, clips), vectors, strict=True
+                for clip, clip_id, vector in zip(
+                    clips, _clip_ids(connection, series_id, clips), vectors, strict=True
                 )
             ]
             inserted = insert(Embedding).returning(Embedding.id, sort_by_parameter_order=True)

@@ -178,7 +178,7 @@ class Embedding(Base):
     """A clip's unit vector by one model, as little-endian float32.
 
     Its id is its label in the vector index, so it is never given twice. `revision` is that of the
-    series when its files were read.
+    series when its files were read; `decoder` names what decoded their pixels.
     """
 
     __tablename__ = "embedding"
@@ -192,6 +192,7 @@ class Embedding(Base):
     clip_id: Mapped[int] = mapped_column(_BIG, ForeignKey("clip.id", ondelete="CASCADE"))
     model_id: Mapped[Uid]
     revision: Mapped[int]
+    decoder: Mapped[Label]
     vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 

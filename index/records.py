@@ -134,12 +134,16 @@ class EmbeddedClip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipRecord:
-    """One embedded clip: kind, length, SOP Instance UIDs in order, unit vector (D,)."""
+    """One embedded clip: kind, length, SOP Instance UIDs in order, unit vector (D,).
+
+    `decoder` names what decoded its pixels, for the day a codec turns out to be wrong.
+    """
 
     kind: str
     frames: int
     sources: tuple[str, ...]
     vector: NDArray[np.float32]
+    decoder: str = ""
 
 
 # --- what the search exchanges -------------------------------------------------------------

@@ -23,11 +23,15 @@ StartNode = Callable[..., Node]
 
 
 def test_what_cannot_be_decoded_is_kept_and_put_aside_with_its_reason_and_the_node_goes_on(
-    start_node: StartNode, bundled: Callable[[str], Path], tmp_path: Path, new_uid: NewUid
+    start_node: StartNode,
+    bundled: Callable[[str], Path],
+    tmp_path: Path,
+    new_uid: NewUid,
+    events: Events,
 ) -> None:
     node = start_node()
     good = phantoms.still(tmp_path, new_uid=new_uid, size=(64, 48))
-    push(node, [bundled("MR_truncated.dcm"), bundled("JPEG-LL.dcm"), good])
+    push(node, [bundled("MR_truncated.dcm"), bundled("JPGLosslessP14SV1_1s_1f_8b.dcm"), good])
 
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 3))
 
@@ -36,6 +40,8 @@ def test_what_cannot_be_decoded_is_kept_and_put_aside_with_its_reason_and_the_no
     assert status["series"] == {"indexed": 2, "quarantined": 1}
     (quarantined,) = status["quarantined"]
     assert "pixel data is less than expected" in quarantined["reason"]
+    decoders = {line["decoder"] for line in named(events, "series_indexed")}
+    assert decoders == {"simpleitk", "pydicom"}
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_series_embedded_again(

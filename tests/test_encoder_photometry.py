@@ -7,14 +7,14 @@ import SimpleITK
 from numpy.typing import NDArray
 from peers import run
 from PIL import Image
-from pydicom import Dataset, dcmread, uid
+from pydicom import Dataset, dcmread
 
 from encoder.clip import Clip, Unit
 from encoder.codecs import decode
-from encoder.photometry import Picture, mask_frames, picture
+from encoder.photometry import Picture, picture
 from encoder.pixels import read
 from encoder.series import assemble
-from training.phantoms import cine, still, uid_source
+from training.phantoms import still, uid_source
 
 Bundled = Callable[[str], Path]
 
@@ -172,53 +172,6 @@ def test_every_frame_of_an_enhanced_object_has_its_own_rescale(bundled: Bundled)
     for number, stored in enumerate(decode(dataset, range(10))):
         values = picture(dataset, stored, number).values[0]
         np.testing.assert_array_equal(values, stored.astype(np.float32) * (number + 1) - number)
-
-
-def angiogram(folder: Path, *items: Dataset) -> Path:
-    path = cine(folder, new_uid=uid_source(1), frames=6, size=(8, 8))
-    dataset = dcmread(path)
-    dataset.SOPClassUID = uid.XRayAngiographicImageStorage
-    dataset.file_meta.MediaStorageSOPClassUID = uid.XRayAngiographicImageStorage
-    dataset.MaskSubtractionSequence = items
-    dataset.save_as(path)
-    return path
-
-
-def mask(operation: str = "AVG_SUB", numbers: object = 1) -> Dataset:
-    item = Dataset()
-    item.MaskOperation, item.MaskFrameNumbers = operation, numbers
-    return item
-
-
-@pytest.mark.parametrize(("numbers", "indices"), [(1, [0]), ([2, 3], [1, 2])])
-def test_a_subtraction_angiogram_is_less_the_mean_of_its_masks(
-    tmp_path: Path, numbers: object, indices: list[int]
-) -> None:
-    path = angiogram(tmp_path, mask(numbers=numbers))
-    stored = dcmread(path).pixel_array.astype(np.float32)
-    expected = stored - stored[indices].mean(axis=0)
-    np.testing.assert_allclose(read_one(path).array[0], expected, atol=1e-4)
-
-
-def shifted() -> Dataset:
-    item = mask()
-    item.MaskSubPixelShift = [0.5, 0.0]
-    return item
-
-
-@pytest.mark.parametrize("items", [(), (mask("TID"),), (mask(), mask()), (shifted(),)])
-def test_a_loop_without_one_plain_mask_stays_as_it_was_acquired(
-    tmp_path: Path, items: tuple[Dataset, ...]
-) -> None:
-    path = angiogram(tmp_path, *items)
-    np.testing.assert_array_equal(read_one(path).array[0], dcmread(path).pixel_array)
-
-
-def test_only_angiograms_are_subtracted(tmp_path: Path) -> None:
-    dataset = dcmread(angiogram(tmp_path, mask()))
-    assert mask_frames(dataset) == [0]
-    dataset.SOPClassUID = uid.UltrasoundMultiFrameImageStorage
-    assert mask_frames(dataset) == []
 
 
 def test_colour_is_neither_stored_grey_nor_a_physical_unit(bundled: Bundled) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, uid
 
 from encoder.clip import Unit
@@ -12,7 +13,7 @@ from encoder.config import Extent
 from encoder.normalise import normalise
 from encoder.pixels import read
 from encoder.series import assemble
-from encoder.suv import suv_factor
+from encoder.suv import suv, suv_factor
 from training.phantoms import ct_series, uid_source
 
 HALF_LIFE_S = 6586.2  # of fluorine 18
@@ -87,7 +88,7 @@ def test_an_offset_from_utc_does_not_shift_the_clock_on_the_wall() -> None:
         {"SeriesTime": "120501"},
         {"SeriesTime": None},
         {"AcquisitionTime": None},
-        {"SOPClassUID": uid.NuclearMedicineImageStorage},
+        {"RadionuclideTotalDose": 350},  # MBq, or nonsense
     ],
 )
 def test_what_is_not_fully_described_has_no_uptake(changes: dict[str, object]) -> None:
@@ -109,6 +110,91 @@ def test_counts_of_philips_come_with_their_factor(scale: float, factor: float | 
     block = dataset.private_block(0x7053, "Philips PET Private Group", create=True)
     block.add_new(0x00, "DS", scale)
     assert suv_factor(dataset) == factor
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("BW", 1.0), ("LBM", None), ("BSA", None)])
+def test_uptake_by_something_else_than_weight_is_not_called_uptake(
+    kind: str, factor: float | None
+) -> None:
+    assert suv_factor(pet(Units="GML", SUVType=kind)) == factor
+
+
+def test_only_pet_has_uptake() -> None:
+    stored = np.ones((2, 2), np.uint16)
+    values = stored.astype(np.float32)
+    assert suv(pet(), stored, values, 0) is not None
+    assert suv(pet(SOPClassUID=uid.NuclearMedicineImageStorage), stored, values, 0) is None
+
+
+def mapping(code: str, slope: float, **attributes: object) -> Dataset:
+    item, units = Dataset(), Dataset()
+    units.CodeValue, units.CodingSchemeDesignator, units.CodeMeaning = code, "UCUM", code
+    item.MeasurementUnitsCodeSequence = [units]
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, 0.5
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def enhanced(*per_frame: tuple[Dataset, ...], **changes: object) -> Dataset:
+    """One half life between injection and the moment of decay correction; no Units at all."""
+    dataset = pet(SOPClassUID=uid.EnhancedPETImageStorage)
+    for keyword in ("Units", "DecayCorrection", "CorrectedImage", "SeriesTime", "AcquisitionTime"):
+        delattr(dataset, keyword)
+    dataset.DecayCorrected = dataset.AttenuationCorrected = "YES"
+    dataset.DecayCorrectionDateTime = "20260101120000"
+    dataset.PerFrameFunctionalGroupsSequence = [Dataset() for _ in per_frame]
+    for group, items in zip(dataset.PerFrameFunctionalGroupsSequence, per_frame, strict=True):
+        group.RealWorldValueMappingSequence = items
+    for keyword, value in changes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+STORED = np.array([[0, 10], [100, 1000]], np.uint16)
+PER_BQ_ML = 70_000 / (350e6 / 2)
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ((mapping("Bq/ml", 40),), (STORED * 40.0 + 0.5) * PER_BQ_ML),
+        ((mapping("g/ml{SUVbw}", 0.01),), STORED * 0.01 + 0.5),
+        ((mapping("{SUVbw}g/ml", 0.01),), STORED * 0.01 + 0.5),
+        ((mapping("Bq/ml", 40), mapping("g/ml{SUVbw}", 0.01)), STORED * 0.01 + 0.5),
+        ((mapping("g/ml{SUVlbm}", 0.01), mapping("Bq/ml", 40)), (STORED * 40.0 + 0.5) * PER_BQ_ML),
+        ((mapping("g/ml{SUVlbm}", 0.01),), None),
+        ((mapping("{counts}", 1),), None),
+        ((mapping("g/ml{SUVbw}", 0),), None),
+        ((mapping("g/ml{SUVbw}", 0.01, RealWorldValueLastValueMapped=999),), None),
+    ],
+)
+def test_enhanced_pet_is_mapped_by_its_functional_groups(
+    items: tuple[Dataset, ...], expected: NDArray[np.float64] | None
+) -> None:
+    dataset = enhanced((mapping("Bq/ml", 1),), items)
+    uptake = suv(dataset, STORED, STORED.astype(np.float32), 1)
+    if expected is None:
+        assert uptake is None
+    else:
+        assert uptake == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"DecayCorrected": "NO"},
+        {"AttenuationCorrected": "NO"},
+        {"DecayCorrectionDateTime": ""},
+        {"DecayCorrectionDateTime": "20260101090000"},  # before the injection
+        {"PatientWeight": None},
+    ],
+)
+def test_enhanced_activity_that_is_not_fully_described_has_no_uptake(
+    changes: dict[str, object],
+) -> None:
+    dataset = enhanced((mapping("Bq/ml", 40),), **changes)
+    assert suv(dataset, STORED, STORED.astype(np.float32), 0) is None
 
 
 def described(folder: Path, change: Callable[[Dataset], None]) -> list[Path]:

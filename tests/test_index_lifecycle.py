@@ -1,12 +1,16 @@
 """How series and studies move on: timers, vectors, studies."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from catalogues import MODEL, RULE, Clock, clip, receive
+from sqlalchemy import select
 
 from index.catalogue import Catalogue
 from index.errors import BadVector, UnknownKey, UnknownTransition
 from index.jobs import JobKind, Jobs
+from index.models import Embedding
 from index.records import ClipRecord, PatientKey
 from index.states import State
 
@@ -98,6 +102,15 @@ def test_saved_vectors_come_back_bit_for_bit(catalogue: Catalogue) -> None:
     assert np.array_equal(query.vectors, rows)
     assert query.patient == PatientKey("P1", "HOSPITAL")
     assert [row.sources for row in query.rows] == [clip.sources for clip in clips]
+
+
+def test_the_decoder_of_a_clip_is_kept_with_its_vector(catalogue: Catalogue) -> None:
+    series_id = receive(catalogue, 1).series_id
+    record = replace(clip(0), decoder="pylibjpeg")
+    catalogue.save_clips(series_id, 1, MODEL, [record, replace(clip(1), decoder="pillow pydicom")])
+    with catalogue.engine.connect() as connection:
+        kept = connection.execute(select(Embedding.decoder).order_by(Embedding.id)).scalars()
+        assert list(kept) == ["pylibjpeg", "pillow pydicom"]
 
 
 def test_embedding_ids_are_never_given_twice(catalogue: Catalogue) -> None:

@@ -106,7 +106,8 @@ def _clips(
             unreadable.append(Fault(error.sop_instance_uid, error.reason))
             continue
         frames = clip.array.shape[1]
-        described.append({"kind": clip.kind, "frames": frames, "sources": clip.sources})
+        about = {"kind": clip.kind, "frames": frames, "sources": clip.sources}
+        described.append({**about, "decoder": clip.decoder})
         yield clip
 
 

@@ -94,7 +94,9 @@ class Worker:
         rows = vectors.reshape(-1, self.model.dim)
         return Embedded(
             clips=tuple(
-                ClipRecord(clip["kind"], clip["frames"], tuple(clip["sources"]), row)
+                ClipRecord(
+                    clip["kind"], clip["frames"], tuple(clip["sources"]), row, clip["decoder"]
+                )
                 for clip, row in zip(reply["clips"], rows, strict=True)
             ),
             skipped=tuple(Fault(**fault) for fault in reply["skipped"]),

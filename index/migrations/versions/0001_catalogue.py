@@ -99,6 +99,7 @@ def upgrade() -> None:
         *parent("clip"),
         *uids("model_id"),
         *columns(sa.Integer(), "revision"),
+        *texts("decoder"),
         *columns(sa.LargeBinary(), "vector"),
         sa.UniqueConstraint("clip_id", "model_id"),
         sqlite_autoincrement=True,

@@ -1,0 +1,110 @@
+"""Loops: which frames are taken, when, and what that costs."""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread, uid
+
+from encoder.clip import Clip, Kind
+from encoder.errors import UnreadableImage
+from encoder.pixels import MAX_CINE_FRAMES, read
+from encoder.series import assemble
+from training.phantoms import cine, uid_source
+
+Bundled = Callable[[str], Path]
+
+
+def read_one(path: Path) -> Clip:
+    (group,) = assemble([path]).groups
+    return read(group)
+
+
+def edited(source: Path, target: Path, change: Callable[[Dataset], None]) -> Path:
+    dataset = dcmread(source)
+    change(dataset)
+    dataset.save_as(target)
+    return target
+
+
+def test_of_a_long_loop_only_the_sampled_frames_come_into_memory(tmp_path: Path) -> None:
+    path = cine(tmp_path, new_uid=uid_source(1), frames=3000, size=(64, 64), frame_time_ms=10)
+    tracemalloc.start()
+    clip = read_one(path)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert clip.array.shape[1] == MAX_CINE_FRAMES
+    assert peak_bytes < path.stat().st_size / 2
+    indices = np.rint(np.linspace(0, 2999, MAX_CINE_FRAMES)).astype(int)
+    np.testing.assert_array_equal(clip.array[0], dcmread(path).pixel_array[indices])
+
+
+def test_a_loop_is_read_from_disk_as_it_is_from_memory(tmp_path: Path) -> None:
+    path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(8, 8))
+    stored = dcmread(path).pixel_array
+    edited(path, path, lambda dataset: dataset.compress(uid.RLELossless))
+    np.testing.assert_array_equal(read_one(path).array[0], stored)
+
+
+def test_a_loop_that_ends_too_early_is_unreadable(tmp_path: Path) -> None:
+    path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(64, 64))
+    path.write_bytes(path.read_bytes()[:-9000])
+    with pytest.raises(UnreadableImage):
+        read_one(path)
+
+
+def test_a_short_cine_has_all_its_frames(bundled: Bundled) -> None:
+    clip = read_one(bundled("examples_ybr_color.dcm"))
+    assert clip.array.shape[:2] == (3, 30)
+    assert clip.spacing[0] == pytest.approx(0.033333, rel=1e-3)
+
+
+def test_a_long_cine_is_sampled_evenly_through_its_time(tmp_path: Path) -> None:
+    path = cine(tmp_path, new_uid=uid_source(1), frames=127, size=(8, 8), frame_time_ms=10)
+    clip = read_one(path)
+    assert clip.array.shape[1] == MAX_CINE_FRAMES
+    assert clip.spacing[0] == pytest.approx(0.02)
+    np.testing.assert_array_equal(clip.array[0], dcmread(path).pixel_array[::2])
+
+
+def test_a_loop_of_uneven_frame_times_is_sampled_by_time(tmp_path: Path) -> None:
+    def slow_down(dataset: Dataset) -> None:
+        del dataset.FrameTime
+        dataset.FrameTimeVector = [0, 10, 10, 40, 40]
+
+    path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(8, 8))
+    stored = dcmread(path).pixel_array
+    clip = read_one(edited(path, path, slow_down))
+    # Times are 0, 10, 20, 60, 100 ms; wanted are 0, 25, 50, 75, 100 ms.
+    np.testing.assert_array_equal(clip.array[0], stored[[0, 2, 3, 3, 4]])
+
+
+def test_a_long_loop_of_uneven_times_is_sampled_by_time(tmp_path: Path) -> None:
+    """A thousand frames in one second, then a thousand in ten: one in eleven is of the first."""
+    path = cine(tmp_path, new_uid=uid_source(1), frames=2000, size=(4, 4))
+    dataset = dcmread(path)
+    del dataset.FrameTime
+    dataset.FrameTimeVector = [1] * 1000 + [10] * 1000
+    numbers = np.repeat(np.arange(2000, dtype="<u2"), 16)
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit = 15
+    dataset.PixelData = numbers.tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.save_as(path)
+    (group,) = assemble([path]).groups
+    taken = read(group).array[0, :, 0, 0]
+    expected = [0 if time <= 1 else 1000 for time in np.linspace(0, 11, 64)]
+    assert (taken >= expected).all()
+    assert (taken < 1000).sum() == 6
+    assert np.diff(taken[6:]) == pytest.approx(17.5, abs=1)
+
+
+def test_a_loop_in_which_nothing_changes_is_a_still(tmp_path: Path) -> None:
+    path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(8, 8))
+    stored = dcmread(path).pixel_array
+    edited(path, path, lambda dataset: setattr(dataset, "PixelData", stored[0].tobytes() * 5))
+    clip = read_one(path)
+    assert (clip.kind, clip.spacing[0]) == (Kind.STILL, 0.0)
+    np.testing.assert_array_equal(clip.array[0], stored[:1])
