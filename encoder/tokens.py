@@ -28,7 +28,7 @@ def tokenise(clip: Clip, patch: Patch) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def patches_of(array: NDArray[Value], patch: Patch) -> NDArray[Value]:
-    """Cut (N, C, T, H, W) into patches (N, L, C * t * p * p); ValueError where it does not divide."""
+    """Cut (N, C, T, H, W) into patches (N, L, P); ValueError where it does not divide."""
     n, channels, *sizes = array.shape
     if any(size % p for size, p in zip(sizes, patch, strict=True)):
         raise ValueError(f"{tuple(sizes)} does not divide into patches {patch}")
