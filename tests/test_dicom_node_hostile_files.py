@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from mutations import seeds
 from pydicom import Dataset, dcmread, uid
 from pydicom.datadict import tag_for_keyword
 from pydicom.encaps import encapsulate
@@ -84,14 +85,6 @@ def segmented_palette(dataset: Dataset) -> None:
         delattr(dataset, f"{colour}PaletteColorLookupTableData")
         segments = b"\0\0\1\0\0\0" + linear * 2000 + indirect * 2000
         setattr(dataset, f"Segmented{colour}PaletteColorLookupTableData", segments)
-
-
-def modality_lut(dataset: Dataset) -> None:
-    table = Dataset()
-    table.LUTDescriptor = [0, 0, 16]
-    table.ModalityLUTType = "US"
-    table.LUTData = [1]
-    dataset.ModalityLUTSequence = [table]
 
 
 def jpeg_2000(width: int, height: int, *, tile: int, levels: int = 5) -> bytes:
@@ -216,6 +209,20 @@ def test_a_deflate_bomb_ends_at_the_memory_limit(worker: Worker, still: Path) ->
     assert "MemoryError" in assert_refused(worker, bomb, still)
     assert worker._process is process
     assert len(worker.embed((deflated(still, 1),)).clips) == 1, "the small one is read"
+
+
+def test_a_video_of_huge_frames_is_refused(worker: Worker, still: Path, tmp_path: Path) -> None:
+    """The sequence header says 4095 by 4095 (ISO/IEC 13818-2 6.2.2.1)."""
+    files = {seed.name: seed.files[0] for seed in seeds(tmp_path / "seeds")}
+    video = bytearray(files["phantom mpeg2video"])
+    (tmp_path / "video.dcm").write_bytes(video)
+    assert len(worker.embed((tmp_path / "video.dcm",)).clips) == 1
+    begin = b"\0\0\1\xb3"
+    at = video.index(begin)
+    video[at + 4 : at + 7] = b"\xff\xff\xff"
+    (tmp_path / "video.dcm").write_bytes(video)
+
+    assert "too large" in assert_refused(worker, tmp_path / "video.dcm", still)
 
 
 def test_sequences_nested_beyond_measure_are_refused(worker: Worker, still: Path) -> None:

@@ -107,9 +107,11 @@ def test_what_may_not_be_read_is_named() -> None:
 
 
 def test_a_folder_deeper_than_python_can_recurse_is_walked(folder: Path) -> None:
-    bottom = folder.joinpath(*["d"] * 1200)
-    bottom.mkdir(parents=True)
-    (bottom / "file").touch()
+    bottom = str(folder)
+    for _ in range(1200):
+        bottom += "/d"
+        Path(bottom).mkdir()
+    Path(bottom, "file").touch()
     assert found(folder) == {"file": ""}
 
 
