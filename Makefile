@@ -45,6 +45,9 @@ wheel: $(VENV)/.dev
 bench-receive: $(VENV)/.dev
 	$(BIN)/python tests/bench/receive.py
 
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/fuzz_worker.py $(FUZZ)
+
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]'
 	@touch $@

@@ -8,6 +8,8 @@ Each step is done as jobs with a lease (step 5, `runner`). Every one can be repe
 killed between any two leaves a job that is claimed again, and a job done twice gives the same rows.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import structlog
 
@@ -23,6 +25,7 @@ from index.catalogue import Catalogue
 from index.jobs import Job, JobKind, Jobs
 from index.records import ReportState, SeriesFiles
 from index.search import Search
+from index.states import State
 from index.vectors import VectorIndex
 
 log = structlog.get_logger()
@@ -30,8 +33,15 @@ log = structlog.get_logger()
 _LEASE_S = 120.0
 
 
+def _unheard(state: State, reason: str) -> None:
+    """Hear what became of a series, and say nothing."""
+
+
 class EmbedStep:
-    """Embeds one quiet series and makes it searchable; one instance per worker."""
+    """Embeds one quiet series and makes it searchable; one instance per worker.
+
+    `settled` is told what state a series reached and, where it was put aside, why.
+    """
 
     kind = JobKind.EMBED
     # A series that kills its worker twice is the cause: the node must go on without it.
@@ -45,11 +55,13 @@ class EmbedStep:
         store: Store,
         index: VectorIndex,
         timeout_s: float,
+        settled: Callable[[State, str], None] = _unheard,
     ) -> None:
         self._worker = worker
         self._catalogue = catalogue
         self._store = store
         self._index = index
+        self._settled = settled
         self._series: SeriesFiles | None = None
         # Twice the limit: the reply comes in two parts, each within the limit.
         self.lease_s = 2 * timeout_s + _LEASE_S
@@ -67,7 +79,7 @@ class EmbedStep:
             self._quarantine(series, embedded.unreadable[0].reason)
         else:
             reason = embedded.skipped[0].reason if embedded.skipped else "no files"
-            self._catalogue.skip(series.series_id, series.revision, reason)
+            self._settled(self._catalogue.skip(series.series_id, series.revision, reason), reason)
             log.info("series_skipped", series=series.series_instance_uid, reason=reason)
 
     def give_up(self, job: Job, reason: str) -> None:
@@ -81,17 +93,17 @@ class EmbedStep:
         if saved:  # else a later revision was faster
             vectors = np.stack([clip.vector for clip in clips])
             self._index.add(np.array(saved, dtype=np.int64), vectors)
-            self._catalogue.mark_indexed(series.series_id, series.revision)
-            decoders = sorted({clip.decoder for clip in clips})
+            self._settled(self._catalogue.mark_indexed(series.series_id, series.revision), "")
             log.info(
                 "series_indexed",
                 series=series.series_instance_uid,
                 clips=len(clips),
-                decoder=", ".join(decoders),
+                decoder=", ".join(sorted({clip.decoder for clip in clips})),
             )
 
     def _quarantine(self, series: SeriesFiles, reason: str) -> None:
-        self._catalogue.quarantine(series.series_id, series.revision, reason)
+        state = self._catalogue.quarantine(series.series_id, series.revision, reason)
+        self._settled(state, reason)
         log.warning("series_quarantined", series=series.series_instance_uid, reason=reason)
 
 

@@ -6,7 +6,8 @@ Does not own: video streams (`video`), what stored values mean (`photometry`).
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import SimpleITK
 from numpy.typing import NDArray
 from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate, get_frame
+from pydicom.encaps import encapsulate, generate_frames, get_frame
 from pydicom.pixels.utils import iter_pixels
 
 from encoder.headers import frame_count
@@ -55,8 +56,9 @@ def decoder_name(transfer_syntax_uid: str) -> str:
 
 
 _JPEG_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
-# ITU-T T.81 B.1.1.3: C0..CF start a frame, but for C4 (DHT), C8 (JPG) and CC (DAC).
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# ITU-T T.81 B.1.1.3: C0..CF start a frame, but for C4 (DHT), C8 (JPG) and CC (DAC). T.87 C.1.1
+# adds F7 for JPEG-LS.
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _START_OF_SCAN = 0xDA
 
 
@@ -72,11 +74,35 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
         frames: Iterator[NDArray[Any]] = (_jpeg(dataset, index) for index in indices)
     else:
         source = dataset if "PixelData" in dataset else dataset.filename
+        if size_of := _SIZES.get(plugin):
+            _refuse_other_sizes(dataset, indices, size_of)
         frames = iter_pixels(
             source, indices=list(indices), decoding_plugin=plugin, correct_unused_bits=False
         )
     for frame in frames:
         yield frame if frame.ndim == 3 else _sample_bits(dataset, frame)
+
+
+def _refuse_other_sizes(
+    dataset: Dataset, indices: Sequence[int], size_of: Callable[[bytes], Sequence[int]]
+) -> None:
+    """Raise ValueError where a frame says another size than the header, before it is decoded.
+
+    Else a frame of a few kilobytes could take gigabytes, whatever the header was allowed.
+    """
+    wanted, count = set(indices), frame_count(dataset)
+    offsets = _extended_offsets(dataset)
+    frames = generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=offsets)
+    size = [dataset.Rows, dataset.Columns, dataset.SamplesPerPixel]
+    for index, code in enumerate(islice(frames, max(wanted, default=-1) + 1)):
+        if index in wanted and list(size_of(code)) != size:
+            raise ValueError("a compressed frame has another size than its header says")
+
+
+def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    """Return the Extended Offset Table and its lengths, None unless both are there."""
+    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    return offsets if all(offsets) else None
 
 
 def _sample_bits(dataset: Dataset, frame: NDArray[Any]) -> NDArray[np.generic]:
@@ -101,12 +127,11 @@ def _jpeg(dataset: Dataset, index: int) -> NDArray[np.generic]:
     So neither inversion nor rescale is applied, and no length of the hostile header is believed.
     The file is in memory only: nothing is left behind where the process is killed.
     """
-    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
     code = get_frame(
         dataset.PixelData,
         index,
         number_of_frames=frame_count(dataset),
-        extended_offsets=offsets if all(offsets) else None,
+        extended_offsets=_extended_offsets(dataset),
     )
     single = _single_frame(dataset, code)
     sitk.ProcessObject.GlobalWarningDisplayOff()
@@ -166,3 +191,25 @@ def _start_of_frame(code: bytes) -> tuple[int, int, int, int]:
             precision, lines, samples, components = struct.unpack_from(">BHHB", code, position + 4)
             return precision, lines, samples, components
         position += 1 if kind == 0xFF else 2 + length  # FF before a marker is fill
+
+
+def _jpeg_size(code: bytes) -> Sequence[int]:
+    return _start_of_frame(code)[1:]
+
+
+def _jpeg_2000_size(code: bytes) -> Sequence[int]:
+    """Find lines, samples a line and components of a JPEG 2000 image (ITU-T T.800 A.5.1)."""
+    start = code.find(b"\xff\x4f\xff\x51")  # behind the boxes of a JP2 file, if it is one
+    if start < 0:
+        raise ValueError("the JPEG 2000 frame has no header")
+    right, bottom, left, top = struct.unpack_from(">4I", code, start + 8)
+    (components,) = struct.unpack_from(">H", code, start + 40)
+    return bottom - top, right - left, components
+
+
+# How the frames of a plugin say their size; the others cannot be larger than their header says.
+_SIZES: dict[str, Callable[[bytes], Sequence[int]]] = {
+    "pillow": _jpeg_size,
+    "pyjpegls": _jpeg_size,
+    "pylibjpeg": _jpeg_2000_size,
+}

@@ -131,27 +131,31 @@ class _Arrival:
         key: int = self._connection.execute(inserted, values).scalar_one()
         return key
 
-    def _first(self, wait_s: float) -> dict[str, Any]:
+    def _first(self, wait_s: float | None) -> dict[str, Any]:
         return {
             "state": State.RECEIVING,
             "burst_started_at": self._now,
             "last_received_at": self._now,
-            "quiet_at": self._now + min(wait_s, self._rule.cap_s),
+            "quiet_at": None if wait_s is None else self._now + min(wait_s, self._rule.cap_s),
         }
 
-    def _touch(self, table: Table, row: Row[Any], wait_s: float, changes: dict[str, Any]) -> None:
+    def _touch(
+        self, table: Table, row: Row[Any], wait_s: float | None, changes: dict[str, Any]
+    ) -> None:
         """Tell a study or series of the arrival: state, quiet timer and what else changed.
 
         A burst begins with the first instance after the timer fired. In a study of several
-        modalities, the longest wait counts.
+        modalities, the longest wait counts; without a wait, a timer that runs is left alone.
         """
         started = self._now if row.quiet_at is None else row.burst_started_at
-        quiet_at = max(self._now + wait_s, row.quiet_at or 0.0)
+        quiet_at = row.quiet_at
+        if wait_s is not None:
+            quiet_at = min(max(self._now + wait_s, quiet_at or 0.0), started + self._rule.cap_s)
         values: dict[str, Any] = {
             "state": advance(row.state, Event.INSTANCE),
             "burst_started_at": started,
             "last_received_at": self._now,
-            "quiet_at": min(quiet_at, started + self._rule.cap_s),
+            "quiet_at": quiet_at,
         }
         touched = update(table).where(table.c.id == bindparam("key"))
         self._connection.execute(touched, values | changes | {"key": row.id})

@@ -6,6 +6,7 @@ follows which is the table in `states`. Every call may be repeated.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
@@ -63,6 +64,24 @@ class Lifecycle(Database):
                 connection.execute(update(Study).where(Study.id == study_id).values(quiet_at=None))
                 enqueue(connection, JobKind.REPORT, study_id, due_at=now)
             return len(studies)
+
+    def retry_quarantined(self, series_instance_uids: Collection[str] = ()) -> tuple[str, ...]:
+        """Ask for quarantined series to be embedded again, all or those named; return their UIDs.
+
+        They stay quarantined until that is done. No report is asked for.
+        """
+        with self.writing() as connection:
+            now = self.now()
+            rows = connection.execute(
+                select(Series.id, Series.series_instance_uid)
+                .where(Series.state == State.QUARANTINED)
+                .order_by(Series.id)
+            ).all()
+            wanted = set(series_instance_uids)
+            chosen = [row for row in rows if not wanted or row.series_instance_uid in wanted]
+            for row in chosen:
+                enqueue(connection, JobKind.EMBED, row.id, due_at=now)
+            return tuple(row.series_instance_uid for row in chosen)
 
     def mark_indexed(self, series_id: int, revision: int) -> State:
         """Note that the vectors of a series can be found; return its state.

@@ -68,10 +68,11 @@ class QuietRule:
     """How long silence must last before a series or a study counts as complete, in seconds.
 
     `cap_s` bounds the wait from the first instance of a burst, so that a trickle cannot starve.
+    A study whose wait is None is indexed with its series as any other, but not reported.
     """
 
     series_s: float
-    study_s: float
+    study_s: float | None
     cap_s: float
 
 

@@ -31,7 +31,9 @@ def open_catalogue(folder: Path, clock: Callable[[], datetime]) -> Catalogue:
     return Catalogue(engine, clock)
 
 
-def receive(catalogue: Catalogue, number: int, *, series: int = 1) -> Recorded:
+def receive(
+    catalogue: Catalogue, number: int, *, series: int = 1, rule: QuietRule = RULE
+) -> Recorded:
     head = Header(
         study_instance_uid="1.2",
         series_instance_uid=f"1.2.{series}",
@@ -43,7 +45,7 @@ def receive(catalogue: Catalogue, number: int, *, series: int = 1) -> Recorded:
         accession_number="ACC1",
     )
     stored = StoredFile(f"files/{series}-{number}.dcm", f"{series:032}{number:032}", 1024)
-    return catalogue.record(head, stored, RULE)
+    return catalogue.record(head, stored, rule)
 
 
 def clip(axis: int, *, sources: tuple[str, ...] = ("1.2.1.1",)) -> ClipRecord:

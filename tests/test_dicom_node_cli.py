@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from index.records import Counts
 from training import phantoms
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("", "serve", "demo", "import", "similar", "status", "check", "config")
+COMMANDS = ("", "serve", "demo", "import", "retry", "similar", "status", "check", "config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +57,61 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 
 def test_import_keeps_what_is_dicom_and_says_what_it_left_out(library: Library) -> None:
-    assert library.said["kept"] == {"new": 8}
+    files, series = library.said["files"], library.said["series"]
+    assert (files["accepted"], files["duplicates"]) == ({"new": 8, "replaced": 0}, 1)
+    assert files["skipped"] == {"not a DICOM file": [str(library.source / "notes.txt")]}
     assert library.said["embedded"] is True
-    (left_out,) = library.said["left_out"].items()
-    assert left_out[0] == "not a DICOM file: InvalidDicomError"
-    assert {Path(name).name for name in left_out[1]} == {"notes.txt", "study.zip"}
+    assert (series["indexed"], series["nothing_to_embed"]) == (4, {})
+    assert list(series["quarantined"].values()) == [1]
     status = json.loads(similis("status", "--json", data=library.data).stdout)
     assert status["series"] == {"indexed": 4, "quarantined": 1}
     assert (status["instances"], status["clips"]) == (8, 4)
-    assert status["jobs"] == {"ready": 4}, "the reports wait for a node"
+    assert status["jobs"] == {}, "nobody asked for reports"
     (series,) = status["quarantined"]
     assert "pixel data is less than expected" in series["reason"]
     assert list(status["embeddings"]) == [status["encoder"]["model_id"]]
 
 
 def test_a_second_import_changes_nothing(library: Library) -> None:
-    before = counts_of(library.data)
+    before = rows_of(library.data)
 
     said = json.loads(similis("import", library.source, "--json", data=library.data).stdout)
 
-    assert said["kept"] == {"duplicate": 8}
-    assert counts_of(library.data) == before
+    assert said["files"]["accepted"] == {"new": 0, "replaced": 0}
+    assert said["files"]["duplicates"] == 9
+    assert said["series"] == {"indexed": 0, "nothing_to_embed": {}, "quarantined": {}}
+    assert rows_of(library.data) == before
 
 
 def test_an_import_of_nothing_that_is_dicom_fails(library: Library) -> None:
     said = similis("import", library.source / "notes.txt", data=library.data, expect=1)
 
     assert "not a DICOM file" in said.stdout
+
+
+def test_quarantined_series_are_tried_again_on_demand(tmp_path: Path) -> None:
+    data, still = tmp_path / "data", phantoms.still(tmp_path, new_uid=phantoms.uid_source(5))
+    said = similis("import", still, "--json", data=data, SIMILIS_ENCODER__TIMEOUT_S="0.001")
+    ((reason, number),) = json.loads(said.stdout)["series"]["quarantined"].items()
+    assert (reason.split(" 0.001")[0], number) == ("the embedding process took longer than", 1)
+    uid = str(dcmread(still).SeriesInstanceUID)
+
+    assert "1.2.3 is not known" in similis("retry", "1.2.3", data=data, expect=1).stderr
+    said = similis("retry", uid, "--json", data=data)
+
+    assert json.loads(said.stdout)["asked"] == [uid]
+    assert json.loads(said.stdout)["series"]["indexed"] == 1
+    counts = counts_of(data)
+    assert (counts.series, counts.quarantined, counts.jobs) == ({"indexed": 1}, (), {})
+    assert "No series is quarantined" in similis("retry", data=data).stdout
+
+
+def test_only_an_import_that_says_so_asks_for_reports(tmp_path: Path) -> None:
+    ct_study(tmp_path / "ct", seed=1)
+
+    similis("import", tmp_path / "ct", "--report", data=tmp_path / "data")
+
+    assert counts_of(tmp_path / "data").jobs == {"ready": 1}
 
 
 def test_similar_ranks_the_other_studies_by_falling_score(library: Library) -> None:
@@ -236,6 +266,14 @@ def counts_of(data: Path) -> Counts:
     counts = parts.catalogue.counts()
     parts.close()
     return counts
+
+
+def rows_of(data: Path) -> dict[str, list[Any]]:
+    """Return every row of every table of the catalogue."""
+    with closing(sqlite3.connect(data / "catalogue.sqlite")) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        names = [name for (name,) in tables.fetchall()]
+        return {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in names}
 
 
 def cases_of(said: subprocess.CompletedProcess[str]) -> Any:

@@ -118,6 +118,29 @@ def test_a_jpeg_of_another_size_than_its_header_is_refused_before_decoding(
         next(decode(dataset, [0]))
 
 
+@pytest.mark.parametrize(
+    ("name", "marker", "offset"),
+    [
+        ("SC_rgb_dcmtk_+eb+cr.dcm", START_OF_FRAME, 5),  # lines of a JPEG
+        ("MR_small_jpeg_ls_lossless.dcm", b"\xff\xf7", 5),
+        ("MR_small_jp2klossless.dcm", b"\xff\x4f\xff\x51", 12),  # height of a JPEG 2000
+        ("MR_small_jp2klossless.dcm", b"\xff\x4f\xff\x51", 40),  # its components
+    ],
+)
+def test_a_frame_that_would_grow_beyond_its_header_is_refused_before_decoding(
+    bundled: Bundled, monkeypatch: pytest.MonkeyPatch, name: str, marker: bytes, offset: int
+) -> None:
+    dataset = dcmread(bundled(name))
+    next(decode(dataset, [0]))
+    monkeypatch.setattr("encoder.codecs.iter_pixels", lambda *_, **__: pytest.fail("decoded"))
+    code = bytearray(frame_of(dataset))
+    at = code.index(marker) + offset
+    code[at : at + 2] = b"\x3f\xff"
+    dataset.PixelData = encapsulate([bytes(code)])
+    with pytest.raises(ValueError, match="another size"):
+        next(decode(dataset, [0]))
+
+
 @pytest.mark.parametrize("code", [b"\0\0", b"\xff\xd8", b"\xff\xd8\xff\xda\0\2", b"\xff" * 64])
 def test_what_is_no_jpeg_is_an_error(bundled: Bundled, code: bytes) -> None:
     dataset = dcmread(bundled("JPEG-LL.dcm"))

@@ -81,6 +81,48 @@ def test_a_quiet_series_has_one_job(catalogue: Catalogue, clock: Clock) -> None:
     assert jobs.claim([JobKind.EMBED], "worker", 60) is None
 
 
+def test_a_study_that_nobody_waits_for_is_indexed_and_not_reported(
+    catalogue: Catalogue, clock: Clock
+) -> None:
+    silent = replace(RULE, study_s=None)
+    series_id = receive(catalogue, 1, rule=silent).series_id
+    catalogue.close_quiet(force=True)
+    embed(catalogue, series_id, clip(0))
+    assert study_state(catalogue) is State.INDEXED
+    assert catalogue.close_studies(force=True) == 0
+
+    receive(catalogue, 2)  # a push
+    clock.advance(60)
+    receive(catalogue, 3, rule=silent)
+    clock.advance(59)
+    catalogue.close_quiet(force=True)
+    embed(catalogue, series_id, clip(0))
+    assert catalogue.close_studies() == 0
+    clock.advance(1)
+    assert catalogue.close_studies() == 1, "the timer of the push ran on"
+
+
+def test_a_quarantined_series_can_be_tried_again(catalogue: Catalogue, clock: Clock) -> None:
+    first, other = (receive(catalogue, 1, series=n).series_id for n in (1, 2))
+    catalogue.close_quiet(force=True)
+    jobs = Jobs(catalogue.engine, clock)
+    for series_id in (first, other):
+        catalogue.quarantine(series_id, 1, "a reason")
+    while job := jobs.claim([JobKind.EMBED], "worker", 60):
+        jobs.fail(job, "a reason")
+
+    assert catalogue.retry_quarantined(["1.2.2", "9.9"]) == ("1.2.2",)
+    assert jobs.pending([JobKind.EMBED]) == 1
+    assert catalogue.retry_quarantined() == ("1.2.1", "1.2.2")
+    assert jobs.pending([JobKind.EMBED]) == 2
+    embed(catalogue, first, clip(0))
+
+    assert catalogue.counts().series == {"indexed": 1, "quarantined": 1}
+    assert [each.series_instance_uid for each in catalogue.counts().quarantined] == ["1.2.2"]
+    assert study_state(catalogue) is State.INDEXED
+    assert catalogue.close_studies(force=True) == 0, "it was given up as unreadable: no report"
+
+
 # --- embedding -----------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from dicom_node.cli import check, config, demo, import_, serve, similar, status, train
+from dicom_node.cli import check, config, demo, import_, retry, serve, similar, status, train
 
 app = typer.Typer(
     name="similis",
@@ -15,6 +15,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("import")(import_.import_)
+app.command("retry")(retry.retry)
 app.command("similar")(similar.similar)
 app.command("status")(status.status)
 app.command("check")(check.check)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from dicom_node.config import Config, load
 from dicom_node.log import start_logging
@@ -40,9 +41,15 @@ def configured(
     return load(config, flags={"data": data, **dotted}).config
 
 
+def printable(text: str) -> str:
+    """Return text of unknown origin without what a terminal would obey or cannot encode."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def print_json(value: object) -> None:
     """Print a result for machines."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    typer.echo(text.encode("utf-8", "backslashreplace"))  # a file name need not be Unicode
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -51,7 +58,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     console = Console()
     # A pipe has no width of its own: UIDs must not be folded there.
     Console(width=None if console.is_terminal else 200).print(table)

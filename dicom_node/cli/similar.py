@@ -17,7 +17,7 @@ from dicom_node.cli.options import (
 )
 from dicom_node.errors import NotKnown, SimilisError
 from dicom_node.operate.example import embed_example
-from dicom_node.operate.take_in import files_below
+from dicom_node.operate.sources import files_below
 from dicom_node.parts import Parts, configured_encoder, existing_parts, open_index
 from dicom_node.receive.worker import Model, Worker
 from dicom_node.text import is_uid
@@ -81,7 +81,7 @@ def _like_study(parts: Parts, model: Model, uid: str, filters: Filters) -> Ranki
 def _like_files(parts: Parts, model: Model, paths: list[Path], filters: Filters) -> Ranking:
     worker = Worker(parts.config.encoder)
     try:
-        example = embed_example(worker, list(files_below(paths)))
+        example = embed_example(worker, [p for p in files_below(paths) if isinstance(p, Path)])
     finally:
         worker.stop()
     index = open_index(parts, model, read_only=True)

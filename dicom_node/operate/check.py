@@ -87,7 +87,8 @@ def _bring_back(parts: Parts, finding: Finding) -> str:
 
 def _take_in(parts: Parts, finding: Finding) -> str:
     try:
-        parts.intake.take_file(parts.store.path(finding.subject), source="check")
+        with parts.store.path(finding.subject).open("rb") as file:
+            parts.intake.take_file(file, source="check")
     except ObjectRefused as error:
         return f"left alone: {error.reason}"
     return "taken in"

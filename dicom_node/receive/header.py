@@ -21,6 +21,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
 )
 
 from dicom_node.errors import BadIdentity, NotUnderstood
@@ -30,6 +31,7 @@ from index.records import Header
 
 _CHARACTER_SET = Tag("SpecificCharacterSet")
 _TRANSFER_SYNTAX = Tag("TransferSyntaxUID")
+_MEDIA_CLASS = Tag("MediaStorageSOPClassUID")
 _TAGS = {attribute.column: Tag(attribute.keyword) for attribute in ATTRIBUTES}
 _VRS = {attribute.column: attribute.vr for attribute in ATTRIBUTES}
 _IDENTITY = {
@@ -41,6 +43,7 @@ _IDENTITY = {
 
 # A header ends before this; what is longer is damaged, or meant to exhaust memory.
 _HEADER_BYTES = 8 << 20
+DICOMDIR = "a DICOMDIR: the files it lists are taken in by themselves"
 # What a report may quote of a query image stands before the pixels: up to the request (0040,xxxx).
 _LAST_EVIDENCE = Tag(0x0040, 0xFFFF)
 
@@ -83,15 +86,21 @@ def split_file(file: BinaryIO, *, size: int = -1) -> tuple[FileMetaDataset, byte
     """Return the transfer syntax, as file meta, and the encoded dataset of a file (PS3.10 7.1).
 
     At most `size` bytes of the dataset. A file without a transfer syntax is taken as explicit or
-    implicit little endian, by the look of its first element. Raises `NotUnderstood`.
+    implicit little endian, by the look of its first element. Raises `NotUnderstood`, also for a
+    DICOMDIR, which is no object but a list of files (PS3.10 8.6).
     """
     try:
         read_preamble(file, force=False)
         elements = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
         syntax = decode(_raw(elements, _TRANSFER_SYNTAX), "UI", [])
-        dataset = file.read(size)
+        media_class = decode(_raw(elements, _MEDIA_CLASS), "UI", [])
+        dataset = b"" if media_class == MediaStorageDirectoryStorage else file.read(size)
+    except InvalidDicomError as error:
+        raise NotUnderstood("not a DICOM file") from error
     except _PARSE_ERRORS as error:
-        raise NotUnderstood(f"not a DICOM file: {type(error).__name__}") from error
+        raise NotUnderstood(f"a damaged DICOM file: {type(error).__name__}") from error
+    if media_class == MediaStorageDirectoryStorage:
+        raise NotUnderstood(DICOMDIR)
     if not is_uid(syntax):
         explicit = dataset[4:6].isalpha() and dataset[4:6].isupper()
         syntax = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian

@@ -5,7 +5,7 @@ and their row are on disk; everything after that is a job that can be repeated.
 """
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 from pydicom.dataset import FileMetaDataset
@@ -38,11 +38,13 @@ class Intake:
         *,
         source: str,
         check: Callable[[Header], None] | None = None,
+        report: bool = True,
     ) -> Receipt | None:
         """Keep an encoded dataset and catalogue it; None for a report of our own coming back.
 
         `source` names the sender in the log, `check` may refuse the header before anything is
-        kept. Raises `ObjectRefused`; then nothing was acknowledged and nothing is lost.
+        kept; without `report` its study asks for none. Raises `ObjectRefused`; then nothing was
+        acknowledged and nothing is lost.
         """
         header = read_header(dataset, str(meta.TransferSyntaxUID))
         if check is not None:
@@ -55,7 +57,7 @@ class Intake:
                 return None
             stored = self._store.write(dataset, with_meta(header, meta))
             recorded = self._catalogue.record(
-                header, stored, quiet_rule(self._lifecycle, header.modality)
+                header, stored, quiet_rule(self._lifecycle, header.modality, report=report)
             )
         except CatalogueError as error:
             log.error("catalogue_refused", reason=str(error))
@@ -66,11 +68,10 @@ class Intake:
         emit(event, sop_instance_uid=header.sop_instance_uid, source=source)
         return recorded.receipt
 
-    def take_file(self, path: Path, *, source: str) -> Receipt | None:
+    def take_file(self, file: BinaryIO, *, source: str, report: bool = True) -> Receipt | None:
         """Keep a DICOM file as if it had been pushed; raises `ObjectRefused`, `OSError`."""
-        with path.open("rb") as file:
-            meta, dataset = split_file(file)
-        return self.take(dataset, meta, source=source)
+        meta, dataset = split_file(file)
+        return self.take(dataset, meta, source=source, report=report)
 
 
 def same_identity(sop_class_uid: str, sop_instance_uid: str) -> Callable[[Header], None]:

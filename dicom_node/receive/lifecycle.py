@@ -10,11 +10,14 @@ from index.catalogue import Catalogue
 from index.records import QuietRule
 
 
-def quiet_rule(timers: Lifecycle, modality: str) -> QuietRule:
-    """Return how long silence must last for a series of this modality."""
+def quiet_rule(timers: Lifecycle, modality: str, *, report: bool = True) -> QuietRule:
+    """Return how long silence must last for a series of this modality, and for its study.
+
+    Without `report` no timer of the study is wound, so that its silence asks for none.
+    """
     return QuietRule(
         series_s=timers.quiet_s_by_modality.get(modality, timers.series_quiet_s),
-        study_s=timers.study_quiet_s,
+        study_s=timers.study_quiet_s if report else None,
         cap_s=timers.cap_s,
     )
 
