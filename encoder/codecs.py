@@ -7,6 +7,7 @@ Does not own: video streams (`video`), what stored values mean (`photometry`).
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ SIMPLEITK, PYAV = "simpleitk", "pyav"
 # "" is pydicom itself, for pixels that are not compressed. RLE is pydicom's too: pylibjpeg's is
 # faster, but a damaged frame makes it panic, which no except clause for errors catches. The other
 # names are pydicom's plugins but two: SimpleITK carries GDCM, the one free decoder of JPEG Lossless
-# and 12 bit JPEG; PyAV reads video.
+# and 12 bit JPEG, and for JPEG 2000 a faster one than pylibjpeg, since it lets other threads run;
+# PyAV reads video.
 DECODERS: dict[str, str] = {
     uid.ImplicitVRLittleEndian: "",
     uid.ExplicitVRLittleEndian: "",
@@ -39,8 +41,8 @@ DECODERS: dict[str, str] = {
     uid.JPEGLosslessSV1: SIMPLEITK,
     uid.JPEGLSLossless: "pyjpegls",
     uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pylibjpeg",
-    uid.JPEG2000: "pylibjpeg",
+    uid.JPEG2000Lossless: SIMPLEITK,
+    uid.JPEG2000: SIMPLEITK,
     uid.HTJ2KLossless: "pylibjpeg",
     uid.HTJ2KLosslessRPCL: "pylibjpeg",
     uid.HTJ2K: "pylibjpeg",
@@ -48,10 +50,11 @@ DECODERS: dict[str, str] = {
     **dict.fromkeys(uid.MPEGTransferSyntaxes, PYAV),
 }
 
-_JPEG_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
+_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
 # ITU-T T.81 B.1.1.3: C0..CF start a frame, but for C4 (DHT), C8 (JPG) and CC (DAC).
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
+_J2K_SIZE = b"\xff\x4f\xff\x51"  # a codestream starts with SOC and SIZ (ITU-T T.800 A.4, A.5.1)
 
 
 def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.generic]]:
@@ -62,7 +65,7 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
     """
     plugin = DECODERS[dataset.file_meta.TransferSyntaxUID]
     if plugin == SIMPLEITK:
-        frames: Iterator[NDArray[Any]] = (_jpeg(dataset, index) for index in indices)
+        frames: Iterator[NDArray[Any]] = (_by_gdcm(dataset, index) for index in indices)
     else:
         frames = iter_pixels(
             dataset, indices=list(indices), decoding_plugin=plugin, correct_unused_bits=False
@@ -83,12 +86,13 @@ def _sample_bits(dataset: Dataset, frame: NDArray[Any]) -> NDArray[np.generic]:
         raise ValueError(f"{dataset.BitsStored} bits below bit {high} of {width}")
     if dataset.BitsStored == width:
         return frame
-    placed: NDArray[np.generic] = (frame << (width - 1 - high)) >> (width - dataset.BitsStored)
+    placed: NDArray[Any] = frame << (width - 1 - high)
+    placed >>= width - dataset.BitsStored
     return placed
 
 
-def _jpeg(dataset: Dataset, index: int) -> NDArray[np.generic]:
-    """Decode one JPEG frame by GDCM, given a file that says no more than the JPEG itself.
+def _by_gdcm(dataset: Dataset, index: int) -> NDArray[np.generic]:
+    """Decode one JPEG or JPEG 2000 frame by GDCM, given a file that says no more than the frame.
 
     So neither inversion nor rescale is applied, and no length of the hostile header is believed.
     The file is in memory only: nothing is left behind where the process is killed.
@@ -112,42 +116,55 @@ def _jpeg(dataset: Dataset, index: int) -> NDArray[np.generic]:
         try:
             frame: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
         except RuntimeError as error:
-            raise ValueError("the JPEG frame cannot be decoded") from error
+            raise ValueError("the frame cannot be decoded") from error
     shape = (dataset.Rows, dataset.Columns, *([3] if dataset.SamplesPerPixel == 3 else []))
     width = dataset.BitsAllocated // 8
     frame = frame.reshape(shape).astype(f"u{width}", copy=False)
     return frame.view(f"i{width}") if dataset.PixelRepresentation else frame
 
 
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What a coded image says of itself."""
+
+    size: tuple[int, int, int]  # rows, columns, components
+    precision: int
+    signed: bool
+
+
 def _single_frame(dataset: Dataset, code: bytes) -> Dataset:
-    """Wrap one JPEG image in a DICOM file of unsigned samples; ValueError if it is another size."""
-    precision, *size = _start_of_frame(code)
-    if size != [dataset.Rows, dataset.Columns, dataset.SamplesPerPixel]:
-        raise ValueError("the JPEG frame has another size than its header says")
-    if precision > dataset.BitsAllocated:
-        raise ValueError(f"the JPEG frame has {precision} bits, more than are allocated")
+    """Wrap one coded image in a DICOM file; ValueError if it is another size than the header's."""
+    if dataset.file_meta.TransferSyntaxUID in uid.JPEG2000TransferSyntaxes:
+        code = code[code.index(_J2K_SIZE) :]  # some writers put the boxes of a JP2 file before it
+        image = _jpeg_2000(code)
+    else:
+        image = _jpeg(code)
+    if image.size != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
+        raise ValueError("the coded frame has another size than its header says")
+    if image.precision > dataset.BitsAllocated:
+        raise ValueError(f"the coded frame has {image.precision} bits, more than are allocated")
     single = Dataset()
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     single.SOPClassUID = uid.SecondaryCaptureImageStorage
     single.SOPInstanceUID = uid.UID("1.2.3")
-    single.Rows, single.Columns, single.SamplesPerPixel = size
+    single.Rows, single.Columns, single.SamplesPerPixel = image.size
     single.PhotometricInterpretation = "MONOCHROME2"
     if dataset.SamplesPerPixel == 3:
-        if dataset.PhotometricInterpretation not in _JPEG_COLOURS:
-            raise ValueError("the photometric interpretation is none of a colour JPEG")
+        if dataset.PhotometricInterpretation not in _COLOURS:
+            raise ValueError("the photometric interpretation is none of a coded colour image")
         single.PhotometricInterpretation = dataset.PhotometricInterpretation
         single.PlanarConfiguration = 0
-    single.BitsAllocated = 8 if precision <= 8 else 16
-    single.BitsStored, single.HighBit = precision, precision - 1
-    single.PixelRepresentation = 0
+    single.BitsAllocated = 8 if image.precision <= 8 else 16
+    single.BitsStored, single.HighBit = image.precision, image.precision - 1
+    single.PixelRepresentation = int(image.signed)
     single.PixelData = encapsulate([code])
     single["PixelData"].is_undefined_length = True
     return single
 
 
-def _start_of_frame(code: bytes) -> tuple[int, int, int, int]:
-    """Find precision, lines, samples a line and components of a JPEG image (ITU-T T.81 B.2.2)."""
+def _jpeg(code: bytes) -> _Image:
+    """Find the frame header of a JPEG image (ITU-T T.81 B.2.2); its samples have no sign."""
     position = 2  # after the marker that starts the image
     while True:
         marker, length = struct.unpack_from(">HH", code, position)
@@ -156,5 +173,11 @@ def _start_of_frame(code: bytes) -> tuple[int, int, int, int]:
             raise ValueError("the JPEG frame has no header")
         if kind in _START_OF_FRAME:
             precision, lines, samples, components = struct.unpack_from(">BHHB", code, position + 4)
-            return precision, lines, samples, components
+            return _Image((lines, samples, components), precision, signed=False)
         position += 1 if kind == 0xFF else 2 + length  # FF before a marker is fill
+
+
+def _jpeg_2000(code: bytes) -> _Image:
+    """Read the image and tile size of a JPEG 2000 codestream (ITU-T T.800 A.5.1)."""
+    right, bottom, left, top, *_, components, depth = struct.unpack_from(">8IHB", code, 8)
+    return _Image((bottom - top, right - left, components), (depth & 0x7F) + 1, depth > 0x7F)

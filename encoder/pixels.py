@@ -1,13 +1,16 @@
 """From a group of frames to one `Clip` in physical units.
 
-Owns: which frames are decoded, what they may cost, stacking them. Does not own: grouping and order
-(`series`), decoding (`codecs`, `video`), the meaning of values (`photometry`, `regions`), the size
-and range the network sees (`normalise`).
+Owns: which frames are decoded, by how many threads, what they may cost, stacking them. Does not
+own: grouping and order (`series`), decoding (`codecs`, `video`), the meaning of values
+(`photometry`, `regions`), the size and range the network sees (`normalise`).
 Files are hostile: every failure becomes `UnreadableImage` with one line of reason.
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -33,20 +36,29 @@ from encoder.video import read_video
 
 MAX_CINE_FRAMES = 64  # decoded of one loop, evenly through its time
 MAX_DECODED_BYTES = 4 * 2**30
+RUN_FRAMES = 8  # of a volume in one file, decoded by one thread at a time
 MAX_REASON_CHARACTERS = 200
 _QUOTED = re.compile(r"(['\"]).*?\1")  # what pydicom quotes is a value, and may be a name
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """What one file gives: pictures in the order of T, and spacing that only the pixels tell."""
+class Part:
+    """Some pictures in the order of T, and the spacing that only the pixels tell."""
 
     pictures: list[Picture]
     step_s: float | None = None
     in_plane_mm: tuple[float, float] | None = None
 
 
-def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Frames of one open file that are decoded together."""
+
+    dataset: Dataset
+    frames: list[Frame]
+
+
+def read(group: Group, *, threads: int = 1, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
     """Decode a group into one clip, (C, T, H, W) float32.
 
     A volume has all its slices; a cine at most `MAX_CINE_FRAMES`, evenly in time, with `spacing`
@@ -58,21 +70,59 @@ def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
     pictures: list[Picture] = []
     step, in_plane_mm = group.spacing[0], group.spacing[1:]
     with quiet():
-        for path, frames in groupby(group.frames, key=lambda frame: frame.path):
-            wanted = list(frames)
-            instance = wanted[0].sop_instance_uid
-            try:
-                part = _load(dcmread(path), wanted, group, max_bytes)
-            except READ_ERRORS as error:
-                raise_if_missing(error)
-                raise UnreadableImage(instance, _reason(error)) from error
+        for part in parts(group, threads=threads, max_bytes=max_bytes):
             pictures.extend(part.pictures)
             step = step if part.step_s is None else part.step_s
             in_plane_mm = part.in_plane_mm or in_plane_mm
-    return _clip(pictures, group, (step, *in_plane_mm))
+    return stack(pictures, group, (step, *in_plane_mm))
 
 
-def _load(dataset: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -> _Part:
+def parts(group: Group, *, threads: int = 1, max_bytes: int = MAX_DECODED_BYTES) -> Iterator[Part]:
+    """Decode a group bit by bit, in order of T; what is not taken yet is `threads` parts at most.
+
+    A volume comes in parts of at most `RUN_FRAMES`, anything else file by file. Each file is opened
+    once. The number of threads changes no value: it is only decoders that run side by side. Raises
+    as `read` does; warnings are the caller's to silence, for filters belong to no thread.
+    """
+
+    def decoded(job: _Job) -> Part:
+        with _reading(job.frames[0]):
+            return _load(job.dataset, job.frames, group, max_bytes)
+
+    if threads == 1:
+        yield from map(decoded, _jobs(group))
+        return
+    with ThreadPoolExecutor(threads) as executor:
+        ahead: deque[Future[Part]] = deque()
+        for job in _jobs(group):
+            ahead.append(executor.submit(decoded, job))
+            if len(ahead) > threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _jobs(group: Group) -> Iterator[_Job]:
+    for path, frames in groupby(group.frames, key=lambda frame: frame.path):
+        wanted = list(frames)
+        with _reading(wanted[0]):
+            dataset = dcmread(path)
+        count = RUN_FRAMES if group.kind is Kind.VOLUME else len(wanted)
+        for start in range(0, len(wanted), count):
+            yield _Job(dataset, wanted[start : start + count])
+
+
+@contextmanager
+def _reading(frame: Frame) -> Iterator[None]:
+    """Turn what a damaged file raises into `UnreadableImage`."""
+    try:
+        yield
+    except READ_ERRORS as error:
+        raise_if_missing(error)
+        raise UnreadableImage(frame.sop_instance_uid, _reason(error)) from error
+
+
+def _load(dataset: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -> Part:
     """Decode what is wanted of one file; what is no slice of a volume is cut to its tissue."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in DECODERS:
@@ -86,18 +136,18 @@ def _load(dataset: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: in
         _guard(dataset, wanted[0].sop_instance_uid, frames, max_bytes)
         is_loop = group.kind is Kind.CINE and len(indices) > 1
         step_s = _step_s(dataset, indices) if is_loop else None
-        part = _Part(list(_pictures(dataset, indices)), step_s)
+        part = Part(list(_pictures(dataset, indices)), step_s)
     shown = regions.tissue(dataset, part.pictures[0].values.shape[1:])
     if group.kind is Kind.VOLUME or shown is None:
         return part
     cropped = [regions.crop(whole, shown) for whole in part.pictures]
-    return _Part(cropped, part.step_s, shown.spacing_mm)
+    return Part(cropped, part.step_s, shown.spacing_mm)
 
 
-def _video(dataset: Dataset, max_bytes: int) -> _Part:
+def _video(dataset: Dataset, max_bytes: int) -> Part:
     video = read_video(dataset, most=MAX_CINE_FRAMES, max_bytes=max_bytes)
     pictures = [regions.shut(colour(frame), dataset, 0) for frame in video.frames]
-    return _Part(pictures, video.step_s)
+    return Part(pictures, video.step_s)
 
 
 def _indices(dataset: Dataset, wanted: Sequence[Frame]) -> list[int]:
@@ -152,7 +202,7 @@ def _mask(dataset: Dataset) -> NDArray[np.float32] | None:
     return np.asarray(total / len(numbers), dtype=np.float32)
 
 
-def _clip(pictures: Sequence[Picture], group: Group, spacing: tuple[float, float, float]) -> Clip:
+def stack(pictures: Sequence[Picture], group: Group, spacing: tuple[float, float, float]) -> Clip:
     """Stack the frames along T."""
     sources = tuple(dict.fromkeys(frame.sop_instance_uid for frame in group.frames))
     if len({(picture.values.shape, picture.unit) for picture in pictures}) != 1:
