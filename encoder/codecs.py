@@ -7,6 +7,7 @@ Does not own: video streams (`video`), what stored values mean (`photometry`).
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -28,7 +29,8 @@ SIMPLEITK, PYAV = "simpleitk", "pyav"
 # "" is pydicom itself, for pixels that are not compressed. RLE is pydicom's too: pylibjpeg's is
 # faster, but a damaged frame makes it panic, which no except clause for errors catches. The other
 # names are pydicom's plugins but two: SimpleITK carries GDCM, the one free decoder of JPEG Lossless
-# and 12 bit JPEG; PyAV reads video.
+# and 12 bit JPEG, and for JPEG 2000 a faster one than pylibjpeg, since it lets other threads run;
+# PyAV reads video.
 DECODERS: dict[str, str] = {
     uid.ImplicitVRLittleEndian: "",
     uid.ExplicitVRLittleEndian: "",
@@ -40,8 +42,8 @@ DECODERS: dict[str, str] = {
     uid.JPEGLosslessSV1: SIMPLEITK,
     uid.JPEGLSLossless: "pyjpegls",
     uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pylibjpeg",
-    uid.JPEG2000: "pylibjpeg",
+    uid.JPEG2000Lossless: SIMPLEITK,
+    uid.JPEG2000: SIMPLEITK,
     uid.HTJ2KLossless: "pylibjpeg",
     uid.HTJ2KLosslessRPCL: "pylibjpeg",
     uid.HTJ2K: "pylibjpeg",
@@ -55,11 +57,12 @@ def decoder_name(transfer_syntax_uid: str) -> str:
     return DECODERS[transfer_syntax_uid] or "pydicom"
 
 
-_JPEG_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
+_COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
 # ITU-T T.81 B.1.1.3: C0..CF start a frame, but for C4 (DHT), C8 (JPG) and CC (DAC). T.87 C.1.1
 # adds F7 for JPEG-LS.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _START_OF_SCAN = 0xDA
+_J2K_SIZE = b"\xff\x4f\xff\x51"  # a codestream starts with SOC and SIZ (ITU-T T.800 A.4, A.5.1)
 
 
 def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.generic]]:
@@ -71,11 +74,11 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
     """
     plugin = DECODERS[dataset.file_meta.TransferSyntaxUID]
     if plugin == SIMPLEITK:
-        frames: Iterator[NDArray[Any]] = (_jpeg(dataset, index) for index in indices)
+        frames: Iterator[NDArray[Any]] = (_by_gdcm(dataset, index) for index in indices)
     else:
         source = dataset if "PixelData" in dataset else dataset.filename
-        if size_of := _SIZES.get(plugin):
-            _refuse_other_sizes(dataset, indices, size_of)
+        if image_of := _IMAGES.get(plugin):
+            _refuse_other_sizes(dataset, indices, image_of)
         frames = iter_pixels(
             source, indices=list(indices), decoding_plugin=plugin, correct_unused_bits=False
         )
@@ -83,20 +86,30 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
         yield frame if frame.ndim == 3 else _sample_bits(dataset, frame)
 
 
+def is_read_by_frame(transfer_syntax_uid: str) -> bool:
+    """Say whether `decode` can take single frames from a file that is not in memory."""
+    return DECODERS.get(transfer_syntax_uid) in ("", "pydicom")
+
+
 def _refuse_other_sizes(
-    dataset: Dataset, indices: Sequence[int], size_of: Callable[[bytes], Sequence[int]]
+    dataset: Dataset, indices: Sequence[int], image_of: "Callable[[bytes], _Image]"
 ) -> None:
     """Raise ValueError where a frame says another size than the header, before it is decoded.
 
     Else a frame of a few kilobytes could take gigabytes, whatever the header was allowed.
     """
     wanted, count = set(indices), frame_count(dataset)
-    offsets = _extended_offsets(dataset)
-    frames = generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=offsets)
-    size = [dataset.Rows, dataset.Columns, dataset.SamplesPerPixel]
+    frames = generate_frames(
+        dataset.PixelData, number_of_frames=count, extended_offsets=_extended_offsets(dataset)
+    )
     for index, code in enumerate(islice(frames, max(wanted, default=-1) + 1)):
-        if index in wanted and list(size_of(code)) != size:
-            raise ValueError("a compressed frame has another size than its header says")
+        if index in wanted:
+            _refuse_other_size(dataset, image_of(code))
+
+
+def _refuse_other_size(dataset: Dataset, image: "_Image") -> None:
+    if image.size != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
+        raise ValueError("a compressed frame has another size than its header says")
 
 
 def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
@@ -117,12 +130,13 @@ def _sample_bits(dataset: Dataset, frame: NDArray[Any]) -> NDArray[np.generic]:
         raise ValueError(f"{dataset.BitsStored} bits below bit {high} of {width}")
     if dataset.BitsStored == width:
         return frame
-    placed: NDArray[np.generic] = (frame << (width - 1 - high)) >> (width - dataset.BitsStored)
+    placed: NDArray[Any] = frame << (width - 1 - high)
+    placed >>= width - dataset.BitsStored
     return placed
 
 
-def _jpeg(dataset: Dataset, index: int) -> NDArray[np.generic]:
-    """Decode one JPEG frame by GDCM, given a file that says no more than the JPEG itself.
+def _by_gdcm(dataset: Dataset, index: int) -> NDArray[np.generic]:
+    """Decode one JPEG or JPEG 2000 frame by GDCM, given a file that says no more than the frame.
 
     So neither inversion nor rescale is applied, and no length of the hostile header is believed.
     The file is in memory only: nothing is left behind where the process is killed.
@@ -145,42 +159,54 @@ def _jpeg(dataset: Dataset, index: int) -> NDArray[np.generic]:
         try:
             frame: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
         except RuntimeError as error:
-            raise ValueError("the JPEG frame cannot be decoded") from error
+            raise ValueError("the frame cannot be decoded") from error
     shape = (dataset.Rows, dataset.Columns, *([3] if dataset.SamplesPerPixel == 3 else []))
     width = dataset.BitsAllocated // 8
     frame = frame.reshape(shape).astype(f"u{width}", copy=False)
     return frame.view(f"i{width}") if dataset.PixelRepresentation else frame
 
 
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What a coded image says of itself."""
+
+    size: tuple[int, int, int]  # rows, columns, components
+    precision: int
+    signed: bool
+
+
 def _single_frame(dataset: Dataset, code: bytes) -> Dataset:
-    """Wrap one JPEG image in a DICOM file of unsigned samples; ValueError if it is another size."""
-    precision, *size = _start_of_frame(code)
-    if size != [dataset.Rows, dataset.Columns, dataset.SamplesPerPixel]:
-        raise ValueError("the JPEG frame has another size than its header says")
-    if precision > dataset.BitsAllocated:
-        raise ValueError(f"the JPEG frame has {precision} bits, more than are allocated")
+    """Wrap one coded image in a DICOM file; ValueError if it is another size than the header's."""
+    if dataset.file_meta.TransferSyntaxUID in uid.JPEG2000TransferSyntaxes:
+        code = _codestream(code)
+        image = _jpeg_2000(code)
+    else:
+        image = _jpeg(code)
+    _refuse_other_size(dataset, image)
+    if image.precision > dataset.BitsAllocated:
+        raise ValueError(f"the coded frame has {image.precision} bits, more than are allocated")
     single = Dataset()
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     single.SOPClassUID = uid.SecondaryCaptureImageStorage
     single.SOPInstanceUID = uid.UID("1.2.3")
-    single.Rows, single.Columns, single.SamplesPerPixel = size
+    single.Rows, single.Columns, single.SamplesPerPixel = image.size
     single.PhotometricInterpretation = "MONOCHROME2"
     if dataset.SamplesPerPixel == 3:
-        if dataset.PhotometricInterpretation not in _JPEG_COLOURS:
-            raise ValueError("the photometric interpretation is none of a colour JPEG")
+        if dataset.PhotometricInterpretation not in _COLOURS:
+            raise ValueError("the photometric interpretation is none of a coded colour image")
         single.PhotometricInterpretation = dataset.PhotometricInterpretation
         single.PlanarConfiguration = 0
-    single.BitsAllocated = 8 if precision <= 8 else 16
-    single.BitsStored, single.HighBit = precision, precision - 1
-    single.PixelRepresentation = 0
+    single.BitsAllocated = 8 if image.precision <= 8 else 16
+    single.BitsStored, single.HighBit = image.precision, image.precision - 1
+    single.PixelRepresentation = int(image.signed)
     single.PixelData = encapsulate([code])
     single["PixelData"].is_undefined_length = True
     return single
 
 
-def _start_of_frame(code: bytes) -> tuple[int, int, int, int]:
-    """Find precision, lines, samples a line and components of a JPEG image (ITU-T T.81 B.2.2)."""
+def _jpeg(code: bytes) -> _Image:
+    """Find the frame header of a JPEG image (ITU-T T.81 B.2.2); its samples have no sign."""
     position = 2  # after the marker that starts the image
     while True:
         marker, length = struct.unpack_from(">HH", code, position)
@@ -189,27 +215,28 @@ def _start_of_frame(code: bytes) -> tuple[int, int, int, int]:
             raise ValueError("the JPEG frame has no header")
         if kind in _START_OF_FRAME:
             precision, lines, samples, components = struct.unpack_from(">BHHB", code, position + 4)
-            return precision, lines, samples, components
+            return _Image((lines, samples, components), precision, signed=False)
         position += 1 if kind == 0xFF else 2 + length  # FF before a marker is fill
 
 
-def _jpeg_size(code: bytes) -> Sequence[int]:
-    return _start_of_frame(code)[1:]
-
-
-def _jpeg_2000_size(code: bytes) -> Sequence[int]:
-    """Find lines, samples a line and components of a JPEG 2000 image (ITU-T T.800 A.5.1)."""
-    start = code.find(b"\xff\x4f\xff\x51")  # behind the boxes of a JP2 file, if it is one
+def _codestream(code: bytes) -> bytes:
+    """Leave out the boxes of a JP2 file, which some writers put before the codestream."""
+    start = code.find(_J2K_SIZE)
     if start < 0:
         raise ValueError("the JPEG 2000 frame has no header")
-    right, bottom, left, top = struct.unpack_from(">4I", code, start + 8)
-    (components,) = struct.unpack_from(">H", code, start + 40)
-    return bottom - top, right - left, components
+    return code[start:]
+
+
+def _jpeg_2000(code: bytes) -> _Image:
+    """Read the image and tile size of a JPEG 2000 codestream (ITU-T T.800 A.5.1)."""
+    fields = struct.unpack_from(">8IHB", _codestream(code), 8)
+    right, bottom, left, top, *_, components, depth = fields
+    return _Image((bottom - top, right - left, components), (depth & 0x7F) + 1, depth > 0x7F)
 
 
 # How the frames of a plugin say their size; the others cannot be larger than their header says.
-_SIZES: dict[str, Callable[[bytes], Sequence[int]]] = {
-    "pillow": _jpeg_size,
-    "pyjpegls": _jpeg_size,
-    "pylibjpeg": _jpeg_2000_size,
+_IMAGES: dict[str, Callable[[bytes], _Image]] = {
+    "pillow": _jpeg,
+    "pyjpegls": _jpeg,
+    "pylibjpeg": _jpeg_2000,
 }

@@ -13,45 +13,49 @@ from numpy.typing import NDArray
 from encoder.clip import Clip, Kind
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
+from encoder.frames import Part
 from encoder.geometry import Geometry, View, regular
-from encoder.pixels import read
+from encoder.headers import quiet
+from encoder.pixels import parts, read, stack
 from encoder.resample import MIN_WEIGHT, fit, resample
 from encoder.slices import Group
 
-CHUNK_BYTES = 64 * 2**20  # decoded at once; a multi-frame file is opened once for every chunk
+CHUNK_BYTES = 8 * 2**20  # resampled at once: enough for the calls, few enough for the cache
 MAX_VOLUME_BYTES = 2**30  # kept of one volume, once its slices are shrunk
 MIN_SHEAR_PX = 0.1  # less would blur more than it corrects
 MAX_SHEARED_AREA = 4  # times a slice's; more is no tilt but a damaged position
 
 
-def read_clip(group: Group, extent: Extent | None = None) -> Clip:
+def read_clip(group: Group, extent: Extent | None = None, *, threads: int = 1) -> Clip:
     """Read a group as one clip (C, T, H, W) in the common orientation of `Geometry.view`.
 
     A volume is regular: gaps are interpolated, a gantry tilt is sheared back (new corners are
     False in `valid`). With an `extent` its planes are shrunk to it while they are read, so that
     memory does not grow with their size, and `normalise` finds only T left to do. A group without
-    geometry is as `read` gives it. Raises UnreadableImage and OSError as `read` does.
+    geometry is as `read` gives it. `threads` decode at a time and change no bit of the result.
+    Raises UnreadableImage and OSError as `read` does.
     """
     geometry = group.geometry
     if geometry is None:
-        return read(group)
+        return read(group, threads=threads)
     if group.kind is not Kind.VOLUME:
-        return _turned(read(group), geometry.view())
-    planes = _planes(group, geometry, extent)
+        return _turned(read(group, threads=threads), geometry.view())
+    with quiet():
+        planes = _planes(group, geometry, extent, threads)
     steps = regular(geometry.places_mm()[:, 0])
     return _regular(planes, steps.indices, steps.step_mm)
 
 
-def _planes(group: Group, geometry: Geometry, extent: Extent | None) -> Clip:
+def _planes(group: Group, geometry: Geometry, extent: Extent | None, threads: int) -> Clip:
     """Read all slices, turned, sheared and shrunk."""
     view = geometry.view()
     shifts_mm = geometry.places_mm()[:, 1:]
     pixel_mm = group.spacing[:0:-1] if view.transposed else group.spacing[1:]
     shifts_px = (shifts_mm - shifts_mm.min(axis=0)) / np.array(pixel_mm)
     tilted = shifts_px.max() >= MIN_SHEAR_PX
-    parts: list[Clip] = []
+    chunks: list[Clip] = []
     start = 0
-    for chunk in _chunks(group):
+    for chunk in _chunks(group, threads):
         part = _turned(chunk, view)
         stop = start + part.array.shape[1]
         if tilted:
@@ -64,19 +68,23 @@ def _planes(group: Group, geometry: Geometry, extent: Extent | None) -> Clip:
                 f"a volume of {bytes_kept / 2**30:.1f} GiB, the limit is "
                 f"{MAX_VOLUME_BYTES / 2**30:.1f} GiB",
             )
-        parts.append(part)
+        chunks.append(part)
         start = stop
-    return _joined(parts)
+    return _joined(chunks)
 
 
-def _chunks(group: Group) -> Iterator[Clip]:
-    """Read some slices at a time, the first alone to learn their size."""
-    start, count = 0, 1
-    while start < len(group.frames):
-        clip = read(replace(group, frames=group.frames[start : start + count]))
-        yield clip
-        start += count
-        count = max(1, CHUNK_BYTES // clip.array[:, 0].nbytes)
+def _chunks(group: Group, threads: int) -> Iterator[Clip]:
+    """Read some slices at a time, about `CHUNK_BYTES` of them."""
+    waiting: list[Part] = []
+    waiting_bytes = 0
+    for part in parts(group, threads=threads):
+        waiting.append(part)
+        waiting_bytes += sum(picture.values.nbytes for picture in part.pictures)
+        if waiting_bytes >= CHUNK_BYTES:
+            yield stack(waiting, group, group.spacing)
+            waiting, waiting_bytes = [], 0
+    if waiting:
+        yield stack(waiting, group, group.spacing)
 
 
 def _turned(clip: Clip, view: View) -> Clip:

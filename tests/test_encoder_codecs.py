@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from peers import run
 from pydicom import Dataset, dcmread, uid
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.pixels import get_decoder
+from pydicom.pixels import get_decoder, iter_pixels
 
 from encoder.codecs import DECODERS, PYAV, SIMPLEITK, decode
 from encoder.headers import READ_ERRORS, frame_count
@@ -57,6 +58,40 @@ def test_jpeg_lossless_is_read_as_dcmtk_reads_it(
 ) -> None:
     path = bundled(name)
     np.testing.assert_array_equal(decoded(path)[0], by_dcmtk(path, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "693_J2KI.dcm",  # signed
+        "J2K_pixelrep_mismatch.dcm",  # signed by its header, unsigned by its codestream
+        "GDCMJ2K_TextGBR.dcm",  # a JP2 file, not a bare codestream
+        "emri_small_jpeg_2k_lossless.dcm",
+        "US1_J2KI.dcm",  # colour, irreversible
+        "examples_jpeg2k.dcm",  # colour, reversible
+    ],
+)
+def test_jpeg_2000_is_read_as_openjpeg_reads_it(bundled: Bundled, name: str) -> None:
+    dataset = dcmread(bundled(name))
+    expected = iter_pixels(dataset, decoding_plugin="pylibjpeg")
+    for frame, other in zip(decode(dataset, range(frame_count(dataset))), expected, strict=True):
+        np.testing.assert_array_equal(frame, other)
+
+
+def test_16_bit_colour_survives_jpeg_2000() -> None:
+    rows, columns = 48, 64
+    samples = np.random.default_rng(1).integers(0, 2**16, (rows, columns, 3), dtype=np.uint16)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = rows, columns, 3
+    dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = 0
+    dataset.SOPInstanceUID, dataset.SOPClassUID = "1.2.3", uid.SecondaryCaptureImageStorage
+    dataset.PixelData = samples.tobytes()
+    dataset.compress(uid.JPEG2000Lossless)
+    np.testing.assert_array_equal(next(decode(dataset, [0])), samples)
 
 
 @pytest.mark.parametrize("name", ["JPGExtended.dcm", "JPEG-lossy.dcm"])

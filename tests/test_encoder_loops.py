@@ -10,7 +10,8 @@ from pydicom import Dataset, dcmread, uid
 
 from encoder.clip import Clip, Kind
 from encoder.errors import UnreadableImage
-from encoder.pixels import MAX_CINE_FRAMES, read
+from encoder.frames import MAX_CINE_FRAMES
+from encoder.pixels import read
 from encoder.series import assemble
 from training.phantoms import cine, uid_source
 

@@ -15,7 +15,8 @@ from pydicom.encaps import encapsulate
 from encoder import video
 from encoder.clip import Clip, Kind, Unit
 from encoder.errors import UnreadableImage
-from encoder.pixels import MAX_CINE_FRAMES, read
+from encoder.frames import MAX_CINE_FRAMES
+from encoder.pixels import read
 from encoder.series import assemble
 from training.phantoms import cine, uid_source
 

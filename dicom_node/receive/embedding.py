@@ -39,8 +39,9 @@ def serve(connection: Connection, encoding: Encoding) -> None:
         limit = encoding.memory_mb << 20
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     prepare_dicom()
+    threads = encoding.threads or max(1, (os.cpu_count() or 1) // encoding.workers)
     try:
-        embedder = _embedder(encoding)
+        embedder = _embedder(encoding, threads)
     except EncoderError as error:
         _say(connection, {"error": str(error)})
         return
@@ -50,15 +51,14 @@ def serve(connection: Connection, encoding: Encoding) -> None:
             paths = json.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        reply, vectors = _answer(embedder, [Path(path) for path in paths])
+        reply, vectors = _answer(embedder, [Path(path) for path in paths], threads)
         _say(connection, reply)
         if "error" not in reply:
             connection.send_bytes(vectors.tobytes())
 
 
-def _embedder(encoding: Encoding) -> Embedder:
+def _embedder(encoding: Encoding, threads: int) -> Embedder:
     folder = Path(encoding.checkpoint) if encoding.checkpoint else None
-    threads = encoding.threads or max(1, (os.cpu_count() or 1) // encoding.workers)
     return Embedder(checkpoint.load(folder), device=encoding.device, threads=threads)
 
 
@@ -74,14 +74,18 @@ def _describe(embedder: Embedder) -> Model:
     )
 
 
-def _answer(embedder: Embedder, paths: list[Path]) -> tuple[dict[str, Any], NDArray[np.float32]]:
+def _answer(
+    embedder: Embedder, paths: list[Path], threads: int
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
     """Run steps 6 to 10 of the route; whatever goes wrong is an answer, not an end."""
     clips: list[dict[str, Any]] = []
     unreadable: list[Fault] = []
     try:
         assembly = assemble(paths)
         unreadable += [Fault(u.sop_instance_uid, u.reason) for u in assembly.unreadable]
-        vectors = embedder.embed(_clips(embedder.config, assembly, clips, unreadable))
+        vectors = embedder.embed(
+            _clips(embedder.config, assembly, clips, unreadable, threads=threads)
+        )
     except Exception as error:  # the worker's guard
         return {"error": fault_of(error)}, _NOTHING
     reply = {
@@ -97,11 +101,13 @@ def _clips(
     assembly: Assembly,
     described: list[dict[str, Any]],
     unreadable: list[Fault],
+    *,
+    threads: int,
 ) -> Iterator[Clip]:
     """Read one clip after the other, so that one at a time is in memory at full size."""
     for group in assembly.groups:
         try:
-            clip = read_clip(group, config.extent(group.kind))
+            clip = read_clip(group, config.extent(group.kind), threads=threads)
         except UnreadableImage as error:
             unreadable.append(Fault(error.sop_instance_uid, error.reason))
             continue

@@ -1,0 +1,62 @@
+"""Decoding with several threads gives what one thread gives."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from planes import CLEAN_MM, assembled, axial
+from pydicom import dcmread
+
+from encoder.clip import Kind
+from encoder.config import Extent
+from encoder.errors import UnreadableImage
+from encoder.normalise import normalise
+from encoder.pixels import read
+from encoder.series import Frame, Group
+from encoder.volume import read_clip
+
+
+def test_the_number_of_threads_does_not_change_a_bit_of_a_volume(tmp_path: Path) -> None:
+    (group,) = assembled(tmp_path, axial([0.0, 2.0, 3.5, 6.0], column=(0.0, 0.8, 0.6))).groups
+    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    results = []
+    try:
+        for threads in (1, 2):
+            SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+            clip = read_clip(group, Extent(4, 32, 32), threads=threads)
+            results.append(normalise(clip, Extent(4, 32, 32)).array)
+    finally:
+        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    "name", ["emri_small.dcm", "emri_small_jpeg_2k_lossless.dcm", "emri_small_RLE.dcm"]
+)
+def test_threads_share_the_frames_of_one_file(
+    bundled: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    """Cuts of a synthetic place each, for the bundled object has none."""
+    dataset = dcmread(bundled(name))
+    path = tmp_path / name
+    frame = Frame(path, dataset.SOPInstanceUID, None)
+    dataset.save_as(path)
+    count = int(dataset.NumberOfFrames)
+    frames = tuple(replace(frame, index=index) for index in (*range(count), *range(count)))
+    group = Group(Kind.VOLUME, frames, (1.0, 1.0, 1.0))
+    single, several = (read(group, threads=threads).array for threads in (1, 3))
+    np.testing.assert_array_equal(single, several)
+    np.testing.assert_array_equal(single[:, :count], single[:, count:])
+
+
+def test_a_thread_says_which_slice_is_damaged(tmp_path: Path) -> None:
+    assembly = assembled(tmp_path, axial(CLEAN_MM))
+    (group,) = assembly.groups
+    damaged = group.frames[5]
+    damaged.path.write_bytes(damaged.path.read_bytes()[:-20])
+    with pytest.raises(UnreadableImage) as raised:
+        read_clip(group, threads=2)
+    assert raised.value.sop_instance_uid == damaged.sop_instance_uid
