@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from encoder import regions
+from encoder import regions, waveform
 from encoder.clip import Clip, Kind
 from encoder.codecs import DECODERS, PYAV, decode
 from encoder.errors import UnreadableImage
@@ -29,6 +30,7 @@ from encoder.headers import (
 )
 from encoder.photometry import Picture, colour, mask_frames, picture
 from encoder.series import Frame, Group
+from encoder.tiles import read_tile
 from encoder.video import read_video
 
 MAX_CINE_FRAMES = 64  # decoded of one loop, evenly through its time
@@ -62,7 +64,7 @@ def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
             wanted = list(frames)
             instance = wanted[0].sop_instance_uid
             try:
-                part = _load(dcmread(path), wanted, group, max_bytes)
+                part = _load(path, wanted, group, max_bytes)
             except READ_ERRORS as error:
                 raise_if_missing(error)
                 raise UnreadableImage(instance, _reason(error)) from error
@@ -72,8 +74,13 @@ def read(group: Group, *, max_bytes: int = MAX_DECODED_BYTES) -> Clip:
     return _clip(pictures, group, (step, *in_plane_mm))
 
 
-def _load(dataset: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -> _Part:
+def _load(path: Path, wanted: Sequence[Frame], group: Group, max_bytes: int) -> _Part:
     """Decode what is wanted of one file; what is no slice of a volume is cut to its tissue."""
+    if group.box is not None:
+        return _Part([read_tile(path, each.index or 0, group.box) for each in wanted])
+    dataset = dcmread(path)
+    if dataset.get("SOPClassUID") in waveform.ECG_CLASSES:
+        return _Part([waveform.draw(dataset)], in_plane_mm=(waveform.PIXEL_MM, waveform.PIXEL_MM))
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in DECODERS:
         reason = f"transfer syntax {syntax} is not supported"

@@ -16,6 +16,8 @@ from encoder.clip import Kind
 from encoder.grouping import Grouping, group_slices
 from encoder.headers import READ_ERRORS, frame_count, frame_times, quiet, raise_if_missing
 from encoder.slices import HEADER_KEYWORDS, Frame, Group, Slice, pixel_spacing_mm, slices_of
+from encoder.slide import SLIDE_CLASS, find_fields
+from encoder.waveform import ECG_CLASSES
 
 __all__ = ["NOT_IMAGES", "Assembly", "Frame", "Group", "LeftOut", "assemble"]
 
@@ -41,9 +43,20 @@ _NOT_IMAGES_BY_REASON: dict[str, tuple[str, ...]] = {
     "a value mapping": (uid.RealWorldValueMappingStorage,),
     "a registration": (uid.SpatialRegistrationStorage, uid.DeformableSpatialRegistrationStorage),
     "raw data": (uid.RawDataStorage,),
-    "a waveform": (uid.TwelveLeadECGWaveformStorage, uid.GeneralECGWaveformStorage),
-    # An image, but of tiles: read as frames it would be a film of shuffled squares.
-    "a whole slide image, which is not read yet": (uid.VLWholeSlideMicroscopyImageStorage,),
+    "a waveform that is no electrocardiogram": (
+        uid.HemodynamicWaveformStorage,
+        uid.CardiacElectrophysiologyWaveformStorage,
+        uid.ArterialPulseWaveformStorage,
+        uid.RespiratoryWaveformStorage,
+        uid.MultichannelRespiratoryWaveformStorage,
+        uid.RoutineScalpElectroencephalogramWaveformStorage,
+        uid.SleepElectroencephalogramWaveformStorage,
+        uid.ElectromyogramWaveformStorage,
+        uid.ElectrooculogramWaveformStorage,
+        uid.BodyPositionWaveformStorage,
+        uid.BasicVoiceAudioWaveformStorage,
+        uid.GeneralAudioWaveformStorage,
+    ),
 }
 NOT_IMAGES: dict[str, str] = {
     sop_class: reason for reason, classes in _NOT_IMAGES_BY_REASON.items() for sop_class in classes
@@ -69,11 +82,13 @@ class Assembly:
 
 
 def assemble(paths: Sequence[Path]) -> Assembly:
-    """Group the files of one series by what belongs together, from the headers alone.
+    """Group the files of one series by what belongs together.
 
+    From the headers alone, save that the smallest level of a slide is decoded to find its tissue.
     The order of `paths` does not matter. Raises OSError where a file cannot be opened.
     """
     slices: list[Slice] = []
+    slides: list[tuple[Path, str]] = []
     groups: list[Group] = []
     skipped: list[LeftOut] = []
     unreadable: list[LeftOut] = []
@@ -85,6 +100,8 @@ def assemble(paths: Sequence[Path]) -> Assembly:
                 sop_instance_uid = str(header.SOPInstanceUID)
                 if reason := _why_no_image(header):
                     skipped.append(LeftOut(sop_instance_uid, reason))
+                elif header.get("SOPClassUID") == SLIDE_CLASS:
+                    slides.append((path, sop_instance_uid))
                 elif cuts := slices_of(header, path):
                     slices.extend(cuts)
                 else:
@@ -93,9 +110,11 @@ def assemble(paths: Sequence[Path]) -> Assembly:
                 raise_if_missing(error)
                 reason = f"unreadable header ({type(error).__name__})"
                 unreadable.append(LeftOut(sop_instance_uid, reason))
+        fields = find_fields(slides)
     grouping = group_slices(slices)
-    groups.extend(grouping.groups)
-    skipped.extend(_replaced(grouping))
+    groups.extend((*grouping.groups, *fields.groups))
+    skipped.extend((*_replaced(grouping), *(LeftOut(*each) for each in fields.skipped)))
+    unreadable.extend(LeftOut(*each) for each in fields.unreadable)
     groups.sort(key=lambda group: [(f.sop_instance_uid, f.index or 0) for f in group.frames])
     return Assembly(tuple(groups), tuple(skipped), tuple(unreadable))
 
@@ -108,10 +127,9 @@ def _replaced(grouping: Grouping) -> list[LeftOut]:
 
 
 def _why_no_image(header: Dataset) -> str | None:
-    reason = NOT_IMAGES.get(header.get("SOPClassUID", ""))
-    if reason is None and not (header.get("Rows") and header.get("Columns")):
-        return "no pixels"
-    return reason
+    sop_class = header.get("SOPClassUID", "")
+    has_picture = sop_class in ECG_CLASSES or (header.get("Rows") and header.get("Columns"))
+    return NOT_IMAGES.get(sop_class) or (None if has_picture else "no pixels")
 
 
 def _still_or_cine(header: Dataset, path: Path) -> Group:
