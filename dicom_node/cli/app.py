@@ -2,7 +2,7 @@
 
 import typer
 
-from dicom_node.cli import check, config, demo, import_, serve, similar, status
+from dicom_node.cli import check, config, demo, import_, serve, show, similar, status
 
 app = typer.Typer(
     name="similis",
@@ -16,6 +16,7 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("import")(import_.import_)
 app.command("similar")(similar.similar)
+app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("check")(check.check)
 app.command("config")(config.config)
