@@ -134,7 +134,7 @@ def _describe(number: int, group: Group, clip: Clip, normalised: Clip) -> Seen:
 def _spacing(clip: Clip) -> str:
     """Say how far apart pixels and frames are in what the network sees."""
     step, row_mm, _ = clip.spacing
-    pixel = f"{row_mm * 1000:.3g} µm" if row_mm < 0.01 else f"{row_mm:.3g} mm"
+    pixel = f"{row_mm * 1000:.3g} um" if row_mm < 0.01 else f"{row_mm:.3g} mm"
     unit = "mm" if clip.kind is Kind.VOLUME else "s"
     return f"{pixel} a pixel" + (f", {step:.3g} {unit} a frame" if step > 0 else "")
 

@@ -46,7 +46,7 @@ def test_the_sheet_holds_the_pixels_that_the_network_gets(tmp_path: Path) -> Non
     expected = ((stored - low) / (high - low)).clip(0, 1) * 255
     found = [
         np.abs(image[top : top + 128, left : left + 128, 0] - expected).max()
-        for top in range(8, 80)
+        for top in range(8, 70)
         for left in (8,)
     ]
     assert min(found) <= 1
@@ -67,7 +67,7 @@ def test_each_kind_is_described_as_it_is_seen(tmp_path: Path) -> None:
         ("SM", "still", "colour", 1, (1, 128, 128)),
         ("ECG", "still", "colour", 1, (1, 128, 128)),
     }
-    assert "µm a pixel" in next(clip.spacing for clip in sheet.clips if clip.modality == "SM")
+    assert "um a pixel" in next(clip.spacing for clip in sheet.clips if clip.modality == "SM")
     assert [each.reason for each in sheet.left_out] == [
         "the label of a slide, or a picture that shows it"
     ]
