@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from encoder import foreground, regions
+from encoder import foreground, regions, waveform
 from encoder.clip import Kind
 from encoder.codecs import DECODERS, PYAV, decode, decoder_name, is_read_by_frame
 from encoder.errors import UnreadableImage
@@ -21,6 +21,7 @@ from encoder.laterality import is_mirrored_picture, mirrored
 from encoder.photometry import Picture, colour, picture
 from encoder.slices import Frame, Group
 from encoder.subtraction import Mask, masks, moved
+from encoder.tiles import read_tile
 from encoder.video import read_video
 
 MAX_CINE_FRAMES = 64  # decoded of one loop, evenly through its time
@@ -41,6 +42,12 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
 
     Raises UnreadableImage for what is not supported or too large, and `headers.READ_ERRORS`.
     """
+    if group.box is not None:
+        tiles = [read_tile(each.path, each.index or 0, group.box) for each in wanted]
+        return Part(tiles, decoder_name(file.file_meta.TransferSyntaxUID))
+    if file.get("SOPClassUID") in waveform.ECG_CLASSES:
+        in_plane_mm = (waveform.PIXEL_MM, waveform.PIXEL_MM)
+        return Part([waveform.draw(file)], "pydicom", in_plane_mm=in_plane_mm)
     syntax = file.file_meta.TransferSyntaxUID
     if syntax not in DECODERS:
         reason = f"transfer syntax {syntax} is not supported"
@@ -57,9 +64,11 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
     return part if group.kind is Kind.VOLUME else _framed(part, file, group)
 
 
-def opened(path: Path, kind: Kind) -> Dataset:
-    """Read a file; of a loop the header alone where its frames can come one by one."""
-    if kind is Kind.CINE:
+def opened(path: Path, group: Group) -> Dataset:
+    """Read a file; only the header of a slide, and of a loop whose frames can come one by one."""
+    if group.box is not None:  # the header of a slide tells the place of a hundred thousand tiles
+        return dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    if group.kind is Kind.CINE:
         header = dcmread(path, stop_before_pixels=True)
         if is_read_by_frame(header.file_meta.TransferSyntaxUID):
             return header

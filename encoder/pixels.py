@@ -83,7 +83,7 @@ def _jobs(group: Group) -> Iterator[_Job]:
     for path, frames in groupby(group.frames, key=lambda frame: frame.path):
         wanted = list(frames)
         with _reading(wanted[0]):
-            file = opened(path, group.kind)
+            file = opened(path, group)
         count = RUN_FRAMES if group.kind is Kind.VOLUME else len(wanted)
         for start in range(0, len(wanted), count):
             yield _Job(file, wanted[start : start + count])

@@ -17,6 +17,8 @@ from encoder.grouping import Grouping, group_slices
 from encoder.headers import READ_ERRORS, frame_count, frame_times, quiet, raise_if_missing
 from encoder.selection import PROJECTION, is_projection, why_left_out
 from encoder.slices import HEADER_KEYWORDS, Frame, Group, Slice, pixel_spacing_mm, slices_of
+from encoder.slide import SLIDE_CLASS, find_fields
+from encoder.waveform import ECG_CLASSES
 
 __all__ = ["NOT_IMAGES", "Assembly", "Frame", "Group", "LeftOut", "assemble"]
 
@@ -42,9 +44,20 @@ _NOT_IMAGES_BY_REASON: dict[str, tuple[str, ...]] = {
     "a value mapping": (uid.RealWorldValueMappingStorage,),
     "a registration": (uid.SpatialRegistrationStorage, uid.DeformableSpatialRegistrationStorage),
     "raw data": (uid.RawDataStorage,),
-    "a waveform": (uid.TwelveLeadECGWaveformStorage, uid.GeneralECGWaveformStorage),
-    # An image, but of tiles: read as frames it would be a film of shuffled squares.
-    "a whole slide image, which is not read yet": (uid.VLWholeSlideMicroscopyImageStorage,),
+    "a waveform that is no electrocardiogram": (
+        uid.HemodynamicWaveformStorage,
+        uid.CardiacElectrophysiologyWaveformStorage,
+        uid.ArterialPulseWaveformStorage,
+        uid.RespiratoryWaveformStorage,
+        uid.MultichannelRespiratoryWaveformStorage,
+        uid.RoutineScalpElectroencephalogramWaveformStorage,
+        uid.SleepElectroencephalogramWaveformStorage,
+        uid.ElectromyogramWaveformStorage,
+        uid.ElectrooculogramWaveformStorage,
+        uid.BodyPositionWaveformStorage,
+        uid.BasicVoiceAudioWaveformStorage,
+        uid.GeneralAudioWaveformStorage,
+    ),
 }
 NOT_IMAGES: dict[str, str] = {
     sop_class: reason for reason, classes in _NOT_IMAGES_BY_REASON.items() for sop_class in classes
@@ -83,11 +96,13 @@ class _Found:
 
 
 def assemble(paths: Sequence[Path]) -> Assembly:
-    """Group the files of one series by what belongs together, from the headers alone.
+    """Group the files of one series by what belongs together.
 
+    From the headers alone, save that the smallest level of a slide is decoded to find its tissue.
     The order of `paths` does not matter. Raises OSError where a file cannot be opened.
     """
     wanted, projections = _Found([], []), _Found([], [])
+    slides: list[tuple[Path, str]] = []
     skipped: list[LeftOut] = []
     unreadable: list[LeftOut] = []
     with quiet():
@@ -99,6 +114,8 @@ def assemble(paths: Sequence[Path]) -> Assembly:
                 found = projections if is_projection(header) else wanted
                 if reason := _why_no_image(header) or why_left_out(header):
                     skipped.append(LeftOut(sop_instance_uid, reason))
+                elif header.get("SOPClassUID") == SLIDE_CLASS:
+                    slides.append((path, sop_instance_uid))
                 elif cuts := slices_of(header, path):
                     found.slices.extend(cuts)
                 else:
@@ -107,14 +124,16 @@ def assemble(paths: Sequence[Path]) -> Assembly:
                 raise_if_missing(error)
                 reason = f"unreadable header ({type(error).__name__})"
                 unreadable.append(LeftOut(sop_instance_uid, reason))
+        fields = find_fields(slides)
     if wanted.slices:
         skipped.extend(LeftOut(each, PROJECTION) for each in projections.instances())
     else:
         wanted.slices.extend(projections.slices)
         wanted.groups.extend(projections.groups)
     grouping = group_slices(wanted.slices)
-    groups = [*wanted.groups, *grouping.groups]
-    skipped.extend(_replaced(grouping))
+    groups = [*wanted.groups, *grouping.groups, *fields.groups]
+    skipped.extend((*_replaced(grouping), *(LeftOut(*each) for each in fields.skipped)))
+    unreadable.extend(LeftOut(*each) for each in fields.unreadable)
     groups.sort(key=lambda group: [(f.sop_instance_uid, f.index or 0) for f in group.frames])
     return Assembly(tuple(groups), tuple(skipped), tuple(unreadable))
 
@@ -127,10 +146,9 @@ def _replaced(grouping: Grouping) -> list[LeftOut]:
 
 
 def _why_no_image(header: Dataset) -> str | None:
-    reason = NOT_IMAGES.get(header.get("SOPClassUID", ""))
-    if reason is None and not (header.get("Rows") and header.get("Columns")):
-        return "no pixels"
-    return reason
+    sop_class = header.get("SOPClassUID", "")
+    has_picture = sop_class in ECG_CLASSES or (header.get("Rows") and header.get("Columns"))
+    return NOT_IMAGES.get(sop_class) or (None if has_picture else "no pixels")
 
 
 def _still_or_cine(header: Dataset, path: Path) -> Group:

@@ -16,6 +16,7 @@ from encoder.clip import Kind
 from encoder.geometry import Geometry, Vector
 from encoder.headers import floats, frame_count, macro
 from encoder.laterality import is_mirrored, side
+from encoder.regions import Box
 from encoder.selection import image_type
 
 # Classes whose frames are parallel cuts when they carry a plane position and orientation.
@@ -119,13 +120,15 @@ class Frame:
 class Group:
     """Frames that make one clip, in the order of T; `spacing` as in `Clip`, planes as stored.
 
-    `geometry` says where the frames stand, None where the file does not.
+    `geometry` says where the frames stand, None where the file does not. `box` is the part of a
+    slide's tile that is read, None where frames are read whole.
     """
 
     kind: Kind
     frames: tuple[Frame, ...]
     spacing: tuple[float, float, float]
     geometry: Geometry | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)

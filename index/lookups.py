@@ -142,6 +142,14 @@ class Lookups(Database):
             **{a.column: study._mapping[a.column] for a in STUDY_ATTRIBUTES},
         )
 
+    def study_series(self, study_id: int) -> tuple[int, ...]:
+        """Return the ids of a study's series, in the order they arrived."""
+        with self.reading() as connection:
+            ids = connection.execute(
+                select(Series.id).where(Series.study_id == study_id).order_by(Series.id)
+            )
+            return tuple(ids.scalars())
+
     def find_study_by_accession(self, accession_number: str) -> tuple[str, ...]:
         """Return the Study Instance UIDs that carry an accession number; none for an empty one."""
         if not accession_number:

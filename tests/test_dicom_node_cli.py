@@ -26,7 +26,19 @@ from index.records import Counts
 from training import phantoms
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("", "serve", "demo", "import", "retry", "similar", "status", "check", "config")
+COMMANDS = (
+    "",
+    "serve",
+    "demo",
+    "import",
+    "retry",
+    "similar",
+    "show",
+    "train",
+    "status",
+    "check",
+    "config",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,6 @@ def test_ultrasound_spacing_comes_from_its_region() -> None:
         ("rtplan.dcm", "a treatment plan"),
         ("rtdose.dcm", "a dose grid"),
         ("liver_1frame.dcm", "a segmentation"),
-        ("waveform_ecg.dcm", "a waveform"),
     ],
 )
 def test_what_is_no_image_is_skipped_with_its_reason(name: str, reason: str) -> None:

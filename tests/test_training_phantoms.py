@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from training.phantoms import cine, ct_series, ct_volume_hu, still, uid_source
+from training.phantoms import (
+    SLIDE_TISSUE,
+    cine,
+    ct_series,
+    ct_volume_hu,
+    slide_picture,
+    still,
+    uid_source,
+)
 
 
 def write_ct(folder: Path) -> Path:
@@ -70,3 +78,11 @@ def test_uids_are_valid_and_of_the_seed_alone() -> None:
     assert uids == [again() for _ in range(50)]
     assert other() not in uids
     assert all(len(uid) <= 64 and uid.startswith("2.25.") for uid in uids)
+
+
+def test_the_phantom_has_the_tissue_it_says() -> None:
+    picture = slide_picture((64, 96), seed=1)
+    assert picture[0, -1].mean() == pytest.approx(243, abs=5)
+    (cy, cx), _ = SLIDE_TISSUE
+    middle = picture[int((cy + 1) * 32), int((cx + 1) * 48)]
+    assert int(middle.max()) - int(middle.min()) > 50

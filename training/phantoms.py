@@ -1,4 +1,4 @@
-"""Synthetic DICOM whose content is known: a CT of ellipsoids, a radiograph, an ultrasound loop.
+"""Synthetic DICOM whose content is known: CT of ellipsoids, radiograph, ultrasound loop, slide.
 
 Owns: writing valid files for tests, benchmarks and demonstrations, the same bytes for the same seed
 and UIDs. Does not own: real data (`training.data`). The patient is nobody.
@@ -152,6 +152,85 @@ def cine(
     dataset.BurnedInAnnotation = "NO"
     _pixels(dataset, loop, bits=8)
     return _write(dataset, folder)
+
+
+# Centre and half axes (y, x) of the tissue on the slide, in units of the half image.
+SLIDE_TISSUE = ((0.1, -0.3), (0.6, 0.45))
+
+
+def slide_picture(size: tuple[int, int], *, seed: int = 0) -> NDArray[np.uint8]:
+    """Draw pink tissue with purple nuclei on white glass, (H, W, 3); H and W multiples of 8."""
+    random = np.random.default_rng(seed)
+    rows, columns = size
+    y, x = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    (cy, cx), (ay, ax) = SLIDE_TISSUE
+    tissue = ((y - cy) / ay) ** 2 + ((x - cx) / ax) ** 2 <= 1
+    nuclei = np.kron(random.random((rows // 8, columns // 8)) > 0.85, np.ones((8, 8), np.bool_))
+    picture = np.full((rows, columns, 3), (243, 242, 244), dtype=np.int16)
+    picture[tissue] = (225, 150, 190)
+    picture[tissue & nuclei] = (110, 60, 150)
+    picture += random.integers(-4, 5, picture.shape, dtype=np.int16)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def slide(
+    folder: Path,
+    *,
+    new_uid: UidSource,
+    size: tuple[int, int] = (2048, 3072),
+    tile: int = 256,
+    levels: int = 3,
+    spacing_um: float = 0.25,
+    seed: int = 0,
+    patient_id: str = "PHANTOM",
+) -> list[Path]:
+    """Write a whole slide image, finest level first, each half as fine; then its label."""
+    series = _series(new_uid, patient_id, modality="SM", body_part="BREAST")
+    series.FrameOfReferenceUID, series.PositionReferenceIndicator = new_uid(), "SLIDE_CORNER"
+    picture = slide_picture(size, seed=seed)
+    glass_mm = (size[0] * spacing_um * 1e-3, size[1] * spacing_um * 1e-3)
+    paths: list[Path] = []
+    for number in range(levels):
+        dataset = _instance(series, uid.VLWholeSlideMicroscopyImageStorage, new_uid(), number + 1)
+        derived = ("DERIVED", "RESAMPLED") if number else ("ORIGINAL", "NONE")
+        dataset.ImageType = [derived[0], "PRIMARY", "VOLUME", derived[1]]
+        _tiled(dataset, picture, tile, glass_mm)
+        paths.append(_write(dataset, folder))
+        quarters = picture[::2, ::2], picture[1::2, ::2], picture[::2, 1::2], picture[1::2, 1::2]
+        picture = np.mean(quarters, axis=0).astype(np.uint8)
+    label = _instance(series, uid.VLWholeSlideMicroscopyImageStorage, new_uid(), levels + 1)
+    label.ImageType = ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]
+    _tiled(label, slide_picture((64, 64), seed=seed), 64, (15.0, 15.0))
+    label.SpecimenLabelInImage = "YES"
+    return [*paths, _write(label, folder)]
+
+
+def _tiled(
+    dataset: Dataset, picture: NDArray[np.uint8], tile: int, glass_mm: tuple[float, float]
+) -> None:
+    """Cut a picture into tiles (TILED_FULL), the last ones filled up with black."""
+    rows, columns = picture.shape[:2]
+    down, across = -(-rows // tile), -(-columns // tile)
+    filled = np.pad(picture, ((0, down * tile - rows), (0, across * tile - columns), (0, 0)))
+    tiles = filled.reshape(down, tile, across, tile, 3).swapaxes(1, 2).reshape(-1, tile, tile, 3)
+    dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = rows, columns
+    dataset.ImagedVolumeHeight, dataset.ImagedVolumeWidth = glass_mm
+    dataset.ImagedVolumeDepth = 0.001
+    dataset.TotalPixelMatrixFocalPlanes = dataset.NumberOfOpticalPaths = 1
+    dataset.NumberOfFrames = len(tiles)
+    dataset.DimensionOrganizationType = "TILED_FULL"
+    measures = Dataset()
+    measures.PixelSpacing = [f"{glass_mm[0] / rows:.8f}", f"{glass_mm[1] / columns:.8f}"]
+    measures.SliceThickness = 0.001
+    shared = Dataset()
+    shared.PixelMeasuresSequence = [measures]
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.SpecimenLabelInImage, dataset.BurnedInAnnotation = "NO", "NO"
+    dataset.LossyImageCompression = "00"
+    _pixels(dataset, tiles[..., 0], bits=8)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+    dataset.PlanarConfiguration = 0
+    dataset.PixelData = tiles.tobytes()
 
 
 def _series(new_uid: UidSource, patient_id: str, *, modality: str, body_part: str) -> Dataset:

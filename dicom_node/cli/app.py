@@ -2,7 +2,7 @@
 
 import typer
 
-from dicom_node.cli import check, config, demo, import_, retry, serve, similar, status, train
+from dicom_node.cli import check, config, demo, import_, retry, serve, show, similar, status, train
 
 app = typer.Typer(
     name="similis",
@@ -17,6 +17,7 @@ app.command("demo")(demo.demo)
 app.command("import")(import_.import_)
 app.command("retry")(retry.retry)
 app.command("similar")(similar.similar)
+app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("check")(check.check)
 app.command("train")(train.train)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from dicom_node.config import Config, load
 from dicom_node.log import start_logging
+from dicom_node.text import is_uid
 
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Data folder.", show_default="similis-data")
@@ -44,6 +45,17 @@ def configured(
 def printable(text: str) -> str:
     """Return text of unknown origin without what a terminal would obey or cannot encode."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def files_or_uid(example: Sequence[str]) -> list[Path] | str:
+    """Tell files and folders from a Study Instance UID; what is neither is bad usage."""
+    paths = [Path(name) for name in example]
+    missing = [path for path in paths if not path.exists()]
+    if not missing:
+        return paths
+    if len(example) == 1 and is_uid(example[0]):
+        return example[0]
+    raise typer.BadParameter(f"{missing[0]} is neither a file nor a Study Instance UID")
 
 
 def print_json(value: object) -> None:

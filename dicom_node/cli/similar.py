@@ -12,6 +12,7 @@ from dicom_node.cli.options import (
     DataOption,
     JsonOption,
     configured,
+    files_or_uid,
     print_json,
     print_table,
 )
@@ -20,7 +21,6 @@ from dicom_node.operate.example import embed_example
 from dicom_node.operate.sources import files_below
 from dicom_node.parts import Parts, configured_encoder, existing_parts, open_index
 from dicom_node.receive.worker import Model, Worker
-from dicom_node.text import is_uid
 from index.records import Case, Ranking
 from index.search import Search
 
@@ -52,14 +52,11 @@ def similar(
     )
     model = configured_encoder(parts.config.encoder)
     try:
-        paths = [Path(name) for name in example]
-        if all(path.exists() for path in paths):
-            ranking = _like_files(parts, model, paths, filters)
-        elif len(example) == 1 and is_uid(example[0]):
-            ranking = _like_study(parts, model, example[0], filters)
+        asked = files_or_uid(example)
+        if isinstance(asked, str):
+            ranking = _like_study(parts, model, asked, filters)
         else:
-            missing = next(path for path in paths if not path.exists())
-            raise typer.BadParameter(f"{missing} is neither a file nor a Study Instance UID")
+            ranking = _like_files(parts, model, asked, filters)
     finally:
         parts.close()
     _print(ranking, json)

@@ -14,9 +14,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dicom_node.config import Encoding
 from dicom_node.listener import prepare_dicom
 from dicom_node.log import fault_of
@@ -27,9 +24,8 @@ from encoder.config import EncoderConfig
 from encoder.embedder import Embedder
 from encoder.errors import EncoderError, UnreadableImage
 from encoder.series import Assembly, assemble
+from encoder.sheet import Sheet, draw_sheet
 from encoder.volume import read_clip
-
-_NOTHING = np.empty(0, np.float32)
 
 
 def serve(connection: Connection, encoding: Encoding) -> None:
@@ -48,13 +44,16 @@ def serve(connection: Connection, encoding: Encoding) -> None:
     _say(connection, asdict(_describe(embedder)))
     while True:
         try:
-            paths = json.loads(connection.recv_bytes())
+            request = json.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        reply, vectors = _answer(embedder, [Path(path) for path in paths], threads)
+        try:
+            reply, data = _answer(embedder, request, threads)
+        except Exception as error:  # the worker's guard
+            reply, data = {"error": fault_of(error)}, b""
         _say(connection, reply)
         if "error" not in reply:
-            connection.send_bytes(vectors.tobytes())
+            connection.send_bytes(data)
 
 
 def _embedder(encoding: Encoding, threads: int) -> Embedder:
@@ -75,25 +74,35 @@ def _describe(embedder: Embedder) -> Model:
 
 
 def _answer(
-    embedder: Embedder, paths: list[Path], threads: int
-) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    embedder: Embedder, request: dict[str, Any], threads: int
+) -> tuple[dict[str, Any], bytes]:
+    if "show" in request:
+        series = [[Path(path) for path in paths] for paths in request["show"]]
+        return _show(draw_sheet(series, embedder.config))
+    return _embed(embedder, [Path(path) for path in request["embed"]], threads)
+
+
+def _show(sheet: Sheet) -> tuple[dict[str, Any], bytes]:
+    reply = {
+        "clips": [asdict(clip) for clip in sheet.clips],
+        "left_out": [asdict(each) for each in sheet.left_out],
+        "more": sheet.more,
+    }
+    return reply, sheet.png
+
+
+def _embed(embedder: Embedder, paths: list[Path], threads: int) -> tuple[dict[str, Any], bytes]:
     """Run steps 6 to 10 of the route; whatever goes wrong is an answer, not an end."""
     clips: list[dict[str, Any]] = []
-    unreadable: list[Fault] = []
-    try:
-        assembly = assemble(paths)
-        unreadable += [Fault(u.sop_instance_uid, u.reason) for u in assembly.unreadable]
-        vectors = embedder.embed(
-            _clips(embedder.config, assembly, clips, unreadable, threads=threads)
-        )
-    except Exception as error:  # the worker's guard
-        return {"error": fault_of(error)}, _NOTHING
+    assembly = assemble(paths)
+    unreadable = [Fault(u.sop_instance_uid, u.reason) for u in assembly.unreadable]
+    vectors = embedder.embed(_clips(embedder.config, assembly, clips, unreadable, threads=threads))
     reply = {
         "clips": clips,
         "skipped": [asdict(Fault(s.sop_instance_uid, s.reason)) for s in assembly.skipped],
         "unreadable": [asdict(fault) for fault in unreadable],
     }
-    return reply, vectors
+    return reply, vectors.tobytes()
 
 
 def _clips(

@@ -8,6 +8,7 @@ pipe: a worker that a hostile file took over can say nothing that its parent wou
 import json
 import multiprocessing
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -60,6 +61,19 @@ class Embedded:
     unreadable: tuple[Fault, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A contact sheet as PNG, empty where nothing can be shown, and what it shows.
+
+    `clips` are the fields of `encoder.sheet.Seen`; `more` counts clips that are not drawn.
+    """
+
+    png: bytes
+    clips: tuple[dict[str, Any], ...]
+    left_out: tuple[Fault, ...]
+    more: int
+
+
 class Worker:
     """The parent's handle of one embedding process; used by one thread at a time."""
 
@@ -77,21 +91,8 @@ class Worker:
         be started. After any failure the process is a new one: no late answer can be taken for
         that of the next series.
         """
-        if self._process is None or not self._process.is_alive():
-            self._restart()
-        try:
-            return self._ask(paths)
-        except BaseException:
-            self.stop()
-            raise
-
-    def _ask(self, paths: tuple[Path, ...]) -> Embedded:
-        self._send([str(path) for path in paths])
-        reply = self._receive(self._encoding.timeout_s)
-        if "error" in reply:
-            raise WorkerFailed(reply["error"])
-        vectors = np.frombuffer(self._receive_bytes(self._encoding.timeout_s), np.float32)
-        rows = vectors.reshape(-1, self.model.dim)
+        reply, data = self._ask({"embed": [str(path) for path in paths]})
+        rows = np.frombuffer(data, np.float32).reshape(-1, self.model.dim)
         return Embedded(
             clips=tuple(
                 ClipRecord(
@@ -102,6 +103,26 @@ class Worker:
             skipped=tuple(Fault(**fault) for fault in reply["skipped"]),
             unreadable=tuple(Fault(**fault) for fault in reply["unreadable"]),
         )
+
+    def show(self, series: Sequence[Sequence[Path]]) -> Contact:
+        """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
+        reply, png = self._ask({"show": [[str(path) for path in paths] for paths in series]})
+        left_out = tuple(Fault(**fault) for fault in reply["left_out"])
+        return Contact(png, tuple(reply["clips"]), left_out, reply["more"])
+
+    def _ask(self, request: dict[str, object]) -> tuple[dict[str, Any], bytes]:
+        """Put one question to a living process, and end it where no answer comes."""
+        if self._process is None or not self._process.is_alive():
+            self._restart()
+        try:
+            self._send(request)
+            reply = self._receive(self._encoding.timeout_s)
+            if "error" in reply:
+                raise WorkerFailed(reply["error"])
+            return reply, self._receive_bytes(self._encoding.timeout_s)
+        except BaseException:
+            self.stop()
+            raise
 
     def interrupt(self) -> None:
         """End what the process does, from another thread: `embed` raises `WorkerStopped`."""
