@@ -6,6 +6,7 @@ import sys
 from dicom_node.errors import ConfigError, SimilisError
 from encoder.errors import EncoderError
 from index.errors import CatalogueError
+from training.errors import TrainingError
 
 FAILED = 1
 BAD_USAGE = 2
@@ -20,7 +21,7 @@ def main() -> None:
         app()
     except ConfigError as error:
         _leave(error, BAD_USAGE)
-    except (SimilisError, CatalogueError, EncoderError) as error:
+    except (SimilisError, CatalogueError, EncoderError, TrainingError) as error:
         _leave(error, FAILED)
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from dicom_node.cli import check, config, demo, import_, serve, similar, status
+from dicom_node.cli import check, config, demo, embed, evaluate, import_, serve, similar, status
 
 app = typer.Typer(
     name="similis",
@@ -19,3 +19,5 @@ app.command("similar")(similar.similar)
 app.command("status")(status.status)
 app.command("check")(check.check)
 app.command("config")(config.config)
+app.command("evaluate")(evaluate.evaluate)
+app.command("embed")(embed.embed)
