@@ -66,7 +66,7 @@ def _frames(decoded: Iterator[av.VideoFrame]) -> NDArray[np.uint8]:
     """Gather frames as RGB (T, H, W, 3); ValueError where there is none or they take too much."""
     frames: list[NDArray[np.uint8]] = []
     for frame in islice(decoded, MAX_FRAMES):
-        picture = frame.to_ndarray(format="rgb24")
+        picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
         if (len(frames) + 1) * picture.nbytes > MAX_FILM_BYTES:
             raise ValueError(f"its frames take more than {MAX_FILM_BYTES >> 20} MiB")
         frames.append(picture)

@@ -83,34 +83,34 @@ def untrained(preset: str = "tiny", seed: int = 0) -> Checkpoint:
 
 
 class Pixels:
-    """Grey or colour values at 32 px, averaged over slices or frames; PCA of the train split."""
+    """Grey values at 32 px, averaged over slices or frames; PCA of the train split."""
 
     name = "pixels"
     model_id = f"pixels-{PIXELS_SIDE_PX}-pca-{PIXELS_COMPONENTS}"
     extent = Extent(FRAMES[Kind.VOLUME], PIXELS_SIDE_PX, PIXELS_SIDE_PX)
 
     def embed(self, clips: Iterable[Clip]) -> Matrix:
-        """Turn clips into rows (N, 3 * 32 * 32)."""
-        rows = [frames_of(clip, PIXELS_SIDE_PX).mean(axis=0).ravel() for clip in clips]
-        return np.array(rows, np.float32).reshape(-1, 3 * PIXELS_SIDE_PX**2)
+        """Turn clips into rows (N, 32 * 32)."""
+        rows = [frames_of(clip, PIXELS_SIDE_PX).mean(axis=(0, 1)).ravel() for clip in clips]
+        return np.array(rows, np.float32).reshape(-1, PIXELS_SIDE_PX**2)
 
     def fitted(self, vectors: Matrix, train: NDArray[np.bool_]) -> Matrix:
-        """Project on the first principal components of the train rows, (N, 128 at most)."""
+        """Project on the first principal components of the train rows."""
         return pca(vectors, train, PIXELS_COMPONENTS)
 
 
 def pca(vectors: Matrix, train: NDArray[np.bool_], components: int) -> Matrix:
-    """Centre and project on the directions in which the train rows vary most.
+    """Centre and project on the directions in which the train rows vary most, (N, components).
 
-    Without train rows (leave-one-out) all rows are fitted on.
+    There are fewer where there are not as many train rows; where there is none, all rows are
+    fitted on.
     """
-    fitted_on = (vectors[train] if train.any() else vectors).astype(np.float64)
-    centre = fitted_on.mean(axis=0)
-    covariance = np.cov(fitted_on, rowvar=False, ddof=0)
-    _, directions = np.linalg.eigh(covariance)  # ascending
-    projected: Matrix = ((vectors - centre) @ directions[:, ::-1][:, :components]).astype(
-        np.float32
-    )
+    rows = (vectors[train] if train.any() else vectors).astype(np.float64)
+    centre = rows.mean(axis=0)
+    fitted_on, moved = rows - centre, vectors - centre
+    _, directions = np.linalg.eigh(fitted_on.T @ fitted_on)  # ascending
+    kept = min(components, max(len(fitted_on) - 1, 1))
+    projected: Matrix = (moved @ directions[:, ::-1][:, :kept]).astype(np.float32)
     return projected
 
 
@@ -132,7 +132,7 @@ class FrameEncoder:
                 features = self._features(images).float().cpu().numpy()
             ends = np.cumsum([len(frames) for frames in batch])[:-1]
             rows += [part.mean(axis=0) for part in np.split(features, ends)]
-        return np.array(rows, np.float32).reshape(len(rows), -1)
+        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
     def fitted(self, vectors: Matrix, train: NDArray[np.bool_]) -> Matrix:
         """Return the vectors: nothing is fitted."""

@@ -186,13 +186,13 @@ _SHOWN = ("R@1", "R@5", "R@10", "P@5", "P@10", "mAP@10")
 def table(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
     """Return rows under COLUMNS: per source and macro, chance, the commonest class, each encoder.
 
-    Patients are the units that were resampled: items, where the patient is unknown.
+    Patients are what was resampled; where none is known, items.
     """
     first = evaluations[0]
     rows: list[tuple[str, ...]] = []
     for place, one in enumerate(first.judged):
         name = one.task.name
-        size = (str(len(one.queries)), str(len(np.unique(one.units))))
+        size = (str(len(one.queries)), _units(one))
         rows += _levels(name, size, one.chance, one.majority)
         for each in evaluations:
             rows.append(_row(name, each.encoder, size, each.scores[place], each.judged[place]))
@@ -202,6 +202,12 @@ def table(evaluations: Sequence[Evaluation]) -> list[tuple[str, ...]]:
     rows += _levels("macro", size, chance, majority)
     rows += [_row("macro", each.encoder, size, each.macro, each) for each in evaluations]
     return rows
+
+
+def _units(judged: Judged) -> str:
+    count = len(np.unique(judged.units))
+    known = judged.task.patients[judged.queries] != ""
+    return str(count) if known.any() else f"({count} items)"
 
 
 def _levels(name: str, size: tuple[str, str], chance: Any, majority: Any) -> list[tuple[str, ...]]:

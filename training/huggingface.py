@@ -7,8 +7,10 @@ come with the optional package `transformers`. Nothing is fetched, no code of th
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from training.baselines import SIDE_PX, FrameEncoder
@@ -41,7 +43,7 @@ class HuggingFaceViT(FrameEncoder):
         return hidden[:, 0]
 
 
-def _config(folder: Path) -> dict[str, object]:
+def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         with (folder / WEIGHTS_FILE).open("rb"):
@@ -54,7 +56,8 @@ def _config(folder: Path) -> dict[str, object]:
     if kind not in MODEL_TYPES:
         known = ", ".join(sorted(MODEL_TYPES))
         raise BaselineMissing(f"hf:{folder}", f"a model_type of {known}", f"it says {kind!r}")
-    return config
+    known_config: dict[str, Any] = config
+    return known_config
 
 
 def _network(folder: Path) -> torch.nn.Module:
@@ -66,6 +69,6 @@ def _network(folder: Path) -> torch.nn.Module:
         network: torch.nn.Module = AutoModel.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BaselineMissing(f"hf:{folder}", "weights that fit its config", str(error)) from error
     return network.eval()

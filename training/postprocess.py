@@ -85,11 +85,16 @@ def finish(
     if not any(tasks for _, tasks in folds):
         raise NothingToScore("no source of the train split has labels of two classes")
     tried = [
-        Tried(candidate, _held_out(pool(*outputs.unbind(1), candidate.pooling), candidate, folds))
+        Tried(candidate, _held_out(_pooled(outputs, candidate.pooling), candidate, folds))
         for candidate in _candidates(width)
     ]
     tried.sort(key=lambda one: -one.map_at_10)  # stable: the simpler of equals first
     return Finished(_fitted(checkpoint, outputs, tried[0]), tuple(tried))
+
+
+def _pooled(outputs: Tensor, pooling: Pooling) -> Tensor:
+    """Pool outputs (N, 2, D) as `Embedder` does."""
+    return pool(outputs[:, 0], outputs[:, 1], pooling)
 
 
 class _Outputs:
@@ -202,5 +207,5 @@ def _fitted(checkpoint: Checkpoint, outputs: Tensor, best: Tried) -> Checkpoint:
         config=replace(checkpoint.description.config, pooling=pooling),
         metrics={**checkpoint.description.metrics, "held_out_map_at_10": best.map_at_10},
     )
-    tensors = _tensors(pool(*outputs.unbind(1), pooling), best.candidate)
+    tensors = _tensors(_pooled(outputs, pooling), best.candidate)
     return Checkpoint(description, {**checkpoint.network, **tensors})

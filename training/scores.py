@@ -116,7 +116,8 @@ def ask(unit: Matrix, task: Task) -> Answers:
 def unit_rows(vectors: Matrix) -> Matrix:
     """Bring every row to length 1; a row of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    unit: Matrix = vectors / np.where(lengths > 0, lengths, np.float32(1))
+    return unit.astype(np.float32, copy=False)
 
 
 def _chunks(rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
