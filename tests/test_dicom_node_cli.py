@@ -24,7 +24,10 @@ from index.records import Counts
 from training import phantoms
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("", "serve", "demo", "import", "similar", "status", "check", "config")
+COMMANDS = (
+    *("", "serve", "demo", "import", "similar", "status", "check", "config"),
+    *("evaluate", "embed"),
+)
 
 
 @dataclass(frozen=True, slots=True)
