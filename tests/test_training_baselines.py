@@ -9,9 +9,18 @@ from torch.nn import functional
 from encoder import checkpoint as checkpoints
 from encoder.clip import Clip, Kind, Unit
 from encoder.embedder import Embedder
-from encoder.errors import BadCheckpoint
+from encoder.errors import BadCheckpoint, EncoderError
 from training import lite0
-from training.baselines import FrameEncoder, Pixels, SimilisEncoder, method, pca, untrained
+from training.baselines import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    FrameEncoder,
+    Pixels,
+    SimilisEncoder,
+    method,
+    pca,
+    untrained,
+)
 from training.errors import BaselineMissing
 
 
@@ -67,27 +76,25 @@ def test_the_untrained_encoder_goes_through_the_embedder_of_the_node() -> None:
     assert encoder.embed(CLIPS[:2]) == pytest.approx(embedder.embed(CLIPS[:2]), abs=0.02)
 
 
-class MeanColour(FrameEncoder):
+def mean_colour(side_px: int = 32) -> FrameEncoder:
     """A frame encoder whose answer is known: the mean of each normalised channel."""
-
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
-        return images.mean(dim=(2, 3))
+    return FrameEncoder("mean", "mean", lambda images: images.mean(dim=(2, 3)), side_px=side_px)
 
 
 def test_a_frame_encoder_averages_over_the_frames_of_each_clip() -> None:
-    encoder = MeanColour("mean", "mean", side_px=32)
+    encoder = mean_colour()
 
     together = encoder.embed(CLIPS)
 
     assert together.shape == (6, 3)
     one_by_one = np.concatenate([encoder.embed([each]) for each in CLIPS])
     assert together == pytest.approx(one_by_one, abs=1e-5)
-    grey = together * encoder._std.ravel().numpy() + encoder._mean.ravel().numpy()
+    grey = together * IMAGENET_STD + IMAGENET_MEAN
     assert grey[:, 0] == pytest.approx(grey[:, 2], abs=1e-5), "grey pictures have equal channels"
 
 
 def test_no_clips_give_no_rows() -> None:
-    for encoder in (MeanColour("mean", "mean"), Pixels()):
+    for encoder in (mean_colour(), Pixels()):
         assert len(encoder.embed([])) == 0
 
 
@@ -165,6 +172,12 @@ def test_other_weights_under_the_name_of_lite0_are_refused(tmp_path: Path) -> No
 
     with pytest.raises(BaselineMissing, match="has the sha256"):
         lite0._checked(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("name", ["lite0", "random"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(EncoderError, match="cannot be used here"):
+        method(name, device="cuda:99")
 
 
 def test_a_folder_is_a_checkpoint_under_its_own_name(tmp_path: Path) -> None:

@@ -5,13 +5,10 @@ import numpy as np
 import pytest
 from evaluations import write_manifest
 
-from encoder.errors import UnreadableImage
 from training.baselines import Pixels
 from training.errors import NothingToScore, TooManyUnreadable
-from training.evaluate import COLUMNS, Embedded, as_json, embed_items, evaluate, table
+from training.evaluate import COLUMNS, Embedded, as_json, embed_items, evaluate, in_common, table
 from training.manifest import Item, read_items
-from training.phantoms import ct_series, uid_source
-from training.reading import read_item, read_largest
 
 
 def made(folder: Path, *, per_class: int = 6) -> tuple[Item, ...]:
@@ -101,18 +98,11 @@ def test_the_table_has_chance_and_majority_above_every_encoder(tmp_path: Path) -
     ]
 
 
-def test_a_row_stands_for_the_largest_clip_of_its_series(tmp_path: Path) -> None:
-    new_uid = uid_source(1)
-    ct_series(tmp_path / "ct", new_uid=new_uid, slices=5, size=16)
-    (item,) = read_items(tmp_path / "ct")
-    assert len(list(read_item(item))) == 1
+def test_all_encoders_are_asked_about_the_items_that_all_could_read(tmp_path: Path) -> None:
+    whole = embedded(made(tmp_path))
+    gap = replace(whole, items=whole.items[1:], vectors=whole.vectors[1:])
 
-    assert read_largest(item).array.shape == (1, 5, 16, 16)
+    first, second = in_common([whole, gap])
 
-
-def test_a_damaged_dicom_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "torn.dcm").write_bytes(bytes(128) + b"DICM\x02\x00\x00\x00UL\x04")
-    (item,) = read_items(tmp_path)
-
-    with pytest.raises(UnreadableImage, match=r"torn\.dcm"):
-        read_largest(item)
+    assert first.items == second.items == whole.items[1:]
+    assert (first.vectors == second.vectors).all()

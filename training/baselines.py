@@ -5,7 +5,7 @@ EfficientNet-Lite0, and Vision Transformers in Hugging Face folders. Does not ow
 (`reading`), scores (`scores`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from encoder import checkpoint as checkpoints
 from encoder.checkpoint import Checkpoint, Description
 from encoder.clip import Clip, Kind
 from encoder.config import PRESETS, Extent
+from encoder.device import available
 from encoder.embedder import Embedder
 from encoder.model import initial_weights
 from encoder.normalise import normalise
@@ -45,7 +46,7 @@ class Method(Protocol):
 
     @property
     def model_id(self) -> str:
-        """The same id means the same vectors."""
+        """The same id, fitted on the same rows if at all, means the same vectors."""
 
     @property
     def extent(self) -> Extent:
@@ -115,11 +116,23 @@ def pca(vectors: Matrix, train: NDArray[np.bool_], components: int) -> Matrix:
 
 
 class FrameEncoder:
-    """A network for single pictures: the mean of its features over slices or frames."""
+    """A network for single pictures: the mean of its features over slices or frames.
 
-    def __init__(self, name: str, model_id: str, *, side_px: int = SIDE_PX) -> None:
-        self.name, self.model_id, self._side_px = name, model_id, side_px
+    `features` maps pictures (N, 3, side, side), normalised as ImageNet is, to rows (N, D).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model_id: str,
+        features: Callable[[Tensor], Tensor],
+        *,
+        side_px: int = SIDE_PX,
+        device: str = "cpu",
+    ) -> None:
+        self.name, self.model_id = name, model_id
         self.extent = Extent(FRAMES[Kind.VOLUME], side_px, side_px)
+        self._features, self._side_px, self._device = features, side_px, device
         self._mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
         self._std = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
 
@@ -129,7 +142,7 @@ class FrameEncoder:
         for batch in self._batches(clips):
             images = (torch.from_numpy(np.concatenate(batch)) - self._mean) / self._std
             with torch.inference_mode():
-                features = self._features(images).float().cpu().numpy()
+                features = self._features(images.to(self._device)).float().cpu().numpy()
             ends = np.cumsum([len(frames) for frames in batch])[:-1]
             rows += [part.mean(axis=0) for part in np.split(features, ends)]
         return np.stack(rows) if rows else np.empty((0, 0), np.float32)
@@ -137,10 +150,6 @@ class FrameEncoder:
     def fitted(self, vectors: Matrix, train: NDArray[np.bool_]) -> Matrix:
         """Return the vectors: nothing is fitted."""
         return vectors
-
-    def _features(self, images: Tensor) -> Tensor:
-        """Map images (N, 3, H, W), normalised as ImageNet is, to features (N, D)."""
-        raise NotImplementedError
 
     def _batches(self, clips: Iterable[Clip]) -> Iterator[list[Matrix]]:
         """Gather the frames of clips up to about `_IMAGES_AT_ONCE`."""
@@ -152,19 +161,6 @@ class FrameEncoder:
                 batch = []
         if batch:
             yield batch
-
-
-class Lite0(FrameEncoder):
-    """EfficientNet-Lite0 trained on ImageNet; raises BaselineMissing without its package."""
-
-    def __init__(self, device: str = "cpu") -> None:
-        super().__init__("lite0", "lite0-57934424")
-        self._device = device
-        self._weights = {name: w.to(device) for name, w in lite0.load_weights().items()}
-
-    def _features(self, images: Tensor) -> Tensor:
-        images = images.to(self._device, memory_format=torch.channels_last)
-        return lite0.features(self._weights, images)
 
 
 def frames_of(clip: Clip, side_px: int) -> Matrix:
@@ -182,12 +178,18 @@ def method(name: str, *, device: str = "auto") -> Method:
         return Pixels()
     if name == "random":
         return SimilisEncoder(untrained(), "random", device=device)
-    plain = "cuda" if device == "auto" and torch.cuda.is_available() else device
-    plain = "cpu" if plain == "auto" else plain
     if name == "lite0":
-        return Lite0(plain)
+        return _lite0(available(device))
     if name.startswith("hf:"):
-        from training.huggingface import HuggingFaceViT  # an optional dependency
+        from training.huggingface import vit  # it builds on this module
 
-        return HuggingFaceViT(Path(name.removeprefix("hf:")), device=plain)
+        return vit(Path(name.removeprefix("hf:")), device=available(device))
     return SimilisEncoder(checkpoints.load(Path(name)), Path(name).name, device=device)
+
+
+def _lite0(device: str) -> FrameEncoder:
+    """Return EfficientNet-Lite0 trained on ImageNet."""
+    weights = {name: tensor.to(device) for name, tensor in lite0.load_weights().items()}
+    return FrameEncoder(
+        "lite0", lite0.MODEL_ID, lambda images: lite0.features(weights, images), device=device
+    )

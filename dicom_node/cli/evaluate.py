@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -62,16 +63,19 @@ def _evaluate_all(
 ) -> list[Evaluation]:
     """Embed and judge with one encoder after the other, a bar for each."""
     from training.baselines import method
-    from training.evaluate import embed_items, evaluate
+    from training.evaluate import Embedded, embed_items, evaluate, in_common
 
     methods = [method(name, device=device) for name in encoders]
-    evaluations: list[Evaluation] = []
+    names = [each.name for each in methods]
+    embedded: list[Embedded] = []
     with progress() as bars:
         for each in methods:
             bar = bars.add_task(f"embedding: {each.name}", total=len(items))
-            embedded = embed_items(items, each, lambda bar=bar: bars.advance(bar))  # type: ignore[misc]
-            evaluations.append(evaluate(each.name, embedded, cross=cross))
-    return evaluations
+            embedded.append(embed_items(items, each, partial(bars.advance, bar)))
+    return [
+        evaluate(name if names.count(name) == 1 else as_typed, each, cross=cross)
+        for name, as_typed, each in zip(names, encoders, in_common(embedded), strict=True)
+    ]
 
 
 def _cross(text: str | None, hit: str) -> Cross | None:
@@ -103,7 +107,8 @@ def _tell_what_is_missing(evaluations: list[Evaluation]) -> None:
     """Name on stderr the sources without a score and the items that could not be read."""
     for one in evaluations[0].not_scorable:
         typer.echo(f"not scored: {one.name}: {one.reason}", err=True)
-    for line in evaluations[0].embedded.unreadable:
+    unreadable = (line for each in evaluations for line in each.embedded.unreadable)
+    for line in dict.fromkeys(unreadable):
         typer.echo(f"left out: {line}", err=True)
     for judged in evaluations[0].judged:
         if judged.unanswerable:
