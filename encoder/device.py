@@ -33,12 +33,7 @@ def choose(
 
     A given device or dtype is taken as it is. Raises EncoderError for a device that is not there.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts where CUDA is not built in
-        raise EncoderError(f"device {device!r} cannot be used here: use auto or cpu") from error
+    device = available(device)
     if dtype is not None:
         return DeviceChoice(device, dtype, "dtype as asked")
     if not _has_bf16(device):
@@ -50,6 +45,17 @@ def choose(
         return DeviceChoice(device, torch.bfloat16, reason)
     reason = f"fp32 {bf16_s / fp32_s:.1f}x faster than bf16 here"
     return DeviceChoice(device, torch.float32, reason)
+
+
+def available(device: str = "auto") -> str:
+    """Resolve auto to cuda or cpu; raises EncoderError for a device that is not there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts where CUDA is not built in
+        raise EncoderError(f"device {device!r} cannot be used here: use auto or cpu") from error
+    return device
 
 
 def _has_bf16(device: str) -> bool:

@@ -63,8 +63,17 @@ class Embedder:
         """
         vectors: dict[int, NDArray[np.float32]] = {}
         for rows, tokens in self._batches(clips):
-            vectors.update(zip(rows, self._forward(tokens).numpy(), strict=True))
+            cls, mean = self._outputs(tokens)
+            vectors.update(zip(rows, self._finished(cls, mean).numpy(), strict=True))
         return np.array([vectors[row] for row in sorted(vectors)], np.float32).reshape(-1, self.dim)
+
+    def outputs(self, clips: Iterable[Clip]) -> NDArray[np.float32]:
+        """Return what `embed` pools, before it does: CLS and mean token, (N, 2, D)."""
+        pairs: dict[int, Tensor] = {}
+        for rows, tokens in self._batches(clips):
+            pairs.update(zip(rows, torch.stack(self._outputs(tokens), dim=1), strict=True))
+        kept = [pairs[row].numpy() for row in sorted(pairs)]
+        return np.array(kept, np.float32).reshape(-1, 2, self.config.width)
 
     def _batches(self, clips: Iterable[Clip]) -> Iterator[tuple[list[int], list[_Tokens]]]:
         """Gather clips of equal token shape up to `BATCH_TOKENS`; `rows` says which they are."""
@@ -80,31 +89,34 @@ class Embedder:
                 yield waiting.pop(shape)
         yield from waiting.values()
 
-    def _forward(self, batch: Sequence[_Tokens]) -> Tensor:
-        """Run one batch; pooling and what follows in fp32 on the CPU."""
+    def _outputs(self, batch: Sequence[_Tokens]) -> tuple[Tensor, Tensor]:
+        """Run one batch: CLS and mean token, each (N, D), fp32 on the CPU."""
         device, dtype = self.choice.device, self.choice.dtype
         patches = torch.from_numpy(np.stack([patches for patches, _ in batch]))
         positions = torch.from_numpy(np.stack([positions for _, positions in batch]))
         with torch.inference_mode():
             cls, tokens = self._encoder(patches.to(device, dtype), positions.to(device))
-            vectors = pool(cls.float(), tokens.float(), self.config.pooling).cpu()
-            if self._centre is not None:
-                vectors = vectors - self._centre.float()
-            if self._whiten is not None:
-                vectors = vectors @ self._whiten.float()
-            lengths = vectors.norm(dim=1, keepdim=True)
-            if not (lengths.isfinite() & (lengths > 0)).all():
-                raise EncoderError(
-                    f"{self.version} gave a vector that is not finite or is zero: check the "
-                    "checkpoint, and report the image"
-                )
-            unit: Tensor = vectors / lengths
+            return cls.float().cpu(), tokens.float().mean(dim=1).cpu()
+
+    def _finished(self, cls: Tensor, mean: Tensor) -> Tensor:
+        """Pool, centre and whiten one batch to unit rows (N, D)."""
+        vectors = pool(cls, mean, self.config.pooling)
+        if self._centre is not None:
+            vectors = vectors - self._centre.float()
+        if self._whiten is not None:
+            vectors = vectors @ self._whiten.float()
+        lengths = vectors.norm(dim=1, keepdim=True)
+        if not (lengths.isfinite() & (lengths > 0)).all():
+            raise EncoderError(
+                f"{self.version} gave a vector that is not finite or is zero: check the "
+                "checkpoint, and report the image"
+            )
+        unit: Tensor = vectors / lengths
         return unit
 
 
-def pool(cls: Tensor, tokens: Tensor, pooling: Pooling) -> Tensor:
-    """Pool CLS (N, D) and tokens (N, L, D) to (N, D), or (N, 2 D) with both halves of length 1."""
-    mean = tokens.mean(dim=1)
+def pool(cls: Tensor, mean: Tensor, pooling: Pooling) -> Tensor:
+    """Pool CLS (N, D) and mean token (N, D) to (N, D), or (N, 2 D), both halves of length 1."""
     if pooling is Pooling.CLS:
         return cls
     if pooling is Pooling.MEAN:

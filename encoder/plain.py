@@ -4,6 +4,8 @@ Owns: JPEG, PNG and MP4 outside DICOM. Does not own: DICOM (`series`, `volume`),
 that the network sees (`normalise`). Plain files say nothing of millimetres.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -17,6 +19,7 @@ from encoder.errors import UnreadableImage
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 FILM_SUFFIXES = frozenset({".mp4"})
 MAX_FRAMES = 4096
+MAX_FILM_BYTES = 2**29  # of RGB; four times as much as float32
 _GREY_MODES = frozenset({"1", "L", "I", "I;16", "F"})
 _OPEN_OPTIONS = {
     "format_whitelist": "mov,mp4",
@@ -52,15 +55,22 @@ def read_film(path: Path, *, frame_time_ms: float = 0.0) -> Clip:
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
                 rate = float(stream.average_rate or 0)
-                frames = [
-                    frame.to_ndarray(format="rgb24")
-                    for frame, _ in zip(container.decode(stream), range(MAX_FRAMES), strict=False)
-                ]
-                pixels = np.stack(frames)
+                pixels = _frames(container.decode(stream))
         except (av.FFmpegError, IndexError, ValueError) as error:
-            raise UnreadableImage(path.name, "no MP4 that can be decoded") from error
+            raise UnreadableImage(path.name, f"no MP4 that can be decoded ({error})") from error
     step_s = frame_time_ms / 1000 or (1 / rate if rate else 0.0)
     return _clip(pixels, path, kind=Kind.CINE, step_s=step_s)
+
+
+def _frames(decoded: Iterator[av.VideoFrame]) -> NDArray[np.uint8]:
+    """Gather frames as RGB (T, H, W, 3); ValueError where there is none or they take too much."""
+    frames: list[NDArray[np.uint8]] = []
+    for frame in islice(decoded, MAX_FRAMES):
+        picture = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        if (len(frames) + 1) * picture.nbytes > MAX_FILM_BYTES:
+            raise ValueError(f"its frames take more than {MAX_FILM_BYTES >> 20} MiB")
+        frames.append(picture)
+    return np.stack(frames)
 
 
 def _clip(pixels: NDArray[np.generic], path: Path, *, kind: Kind, step_s: float) -> Clip:

@@ -38,6 +38,8 @@ COMMANDS = (
     "status",
     "check",
     "config",
+    "evaluate",
+    "embed",
 )
 
 

@@ -4,6 +4,9 @@ TrainingError
 ├── BadManifest          a table of items that cannot be used; names the row
 ├── TooManyUnreadable    more items than tolerated cannot be read
 ├── ModalityExcluded     data of a modality that is kept for the unseen test
+├── NothingToScore       a task without a question, or without more than one answer
+├── BaselineMissing      a baseline whose weights or package are not here
+├── BadVectorsFile       a file that is not what `similis embed` writes
 ├── NonFiniteLoss        the loss left the numbers; names the items of the batch
 └── BadRun               a run folder that cannot be resumed
 """
@@ -81,3 +84,36 @@ class BadRun(TrainingError):
 
     def __str__(self) -> str:
         return f"cannot use the run {self.folder}: {self.reason}. {self.advice}"
+
+
+class NothingToScore(TrainingError):
+    """A task of retrieval that has no question, no answer, or one answer only."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: there is nothing to score"
+
+
+class BaselineMissing(TrainingError):
+    """A baseline whose weights or package are not here."""
+
+    def __init__(self, name: str, package: str, reason: str) -> None:
+        self.name, self.package, self.reason = name, package, reason
+        super().__init__(name, package, reason)
+
+    def __str__(self) -> str:
+        return f"the baseline {self.name} needs {self.package}: {self.reason}"
+
+
+class BadVectorsFile(TrainingError):
+    """A file that is not what `similis embed` writes."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path} is no file of vectors: {self.reason}"

@@ -4,9 +4,10 @@ Owns: `Item`, the columns, and what is wrong with a row. Does not own: reading i
 """
 
 import csv
+import math
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.misc import is_dicom
 
 from encoder.clip import Kind
+from encoder.headers import READ_ERRORS, frame_count, quiet, raise_if_missing
 from encoder.plain import FILM_SUFFIXES, PICTURE_SUFFIXES
 from index.catalogue import Catalogue
 from training.errors import BadManifest
@@ -50,6 +52,7 @@ class Item:
 
 REQUIRED = ("path", "split", "kind", "modality", "body_part", "label", "patient_id", "source")
 OPTIONAL = ("caption", "frame_time_ms", "licence")
+_KEYWORDS = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "PatientID", "NumberOfFrames")
 _SUFFIXES = PICTURE_SUFFIXES | FILM_SUFFIXES
 
 
@@ -99,17 +102,29 @@ def _read_csv(path: Path) -> tuple[Item, ...]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             _check_columns(path, reader.fieldnames or ())
-            return tuple(_item(path, reader.line_num, row) for row in reader)
+            lines: dict[str, int] = {}
+            items: list[Item] = []
+            for row in reader:
+                item = _item(path, reader.line_num, row)
+                # An item twice would be its own nearest neighbour.
+                if (first := lines.setdefault(item.path, reader.line_num)) != reader.line_num:
+                    raise BadManifest(path, reader.line_num, f"{item.path} is on line {first} too")
+                items.append(item)
+            return tuple(items)
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadManifest(path, 0, f"this is no CSV in UTF-8 ({error})") from error
+    except OSError as error:
+        raise BadManifest(path, 0, f"it cannot be read ({error.strerror})") from error
 
 
-def _check_columns(path: Path, names: object) -> None:
-    found = {str(name) for name in names} if isinstance(names, list) else set()
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    found = set(names)
     if missing := [name for name in REQUIRED if name not in found]:
         raise BadManifest(path, 1, f"columns are missing: {', '.join(missing)}")
     if unknown := sorted(found.difference(REQUIRED, OPTIONAL)):
         raise BadManifest(path, 1, f"columns are unknown: {', '.join(unknown)}")
+    if len(names) != len(found):
+        raise BadManifest(path, 1, "a column is there twice")
 
 
 def _item(manifest: Path, line: int, row: dict[str, str | None]) -> Item:
@@ -122,6 +137,8 @@ def _item(manifest: Path, line: int, row: dict[str, str | None]) -> Item:
         frame_time_ms = float(text.get("frame_time_ms") or 0.0)
     except ValueError as error:
         raise BadManifest(manifest, line, str(error)) from error
+    if not 0.0 <= frame_time_ms < math.inf:
+        raise BadManifest(manifest, line, f"{frame_time_ms} is no frame_time_ms")
     if not text["modality"]:
         raise BadManifest(manifest, line, "the modality is empty")
     return Item(
@@ -142,44 +159,89 @@ def _item(manifest: Path, line: int, row: dict[str, str | None]) -> Item:
 
 def _files(manifest: Path, line: int, name: str) -> tuple[Path, ...]:
     root = manifest.parent.resolve()
-    path = (root / name).resolve()
-    if not name or not path.is_relative_to(root):
+    path = (root / name.replace("\0", "")).resolve()
+    if not name or "\0" in name or not path.is_relative_to(root):
         raise BadManifest(manifest, line, f"the path {name!r} leads out of the manifest's folder")
     if path.is_file():
         return (path,)
-    files = tuple(sorted(file for file in path.glob("*") if file.is_file()))
+    files = tuple(sorted(file for file in path.glob("[!.]*") if file.is_file()))
     if not files:
         raise BadManifest(manifest, line, f"{name} is missing or empty")
     return files
 
 
+def items_below(paths: Sequence[Path]) -> tuple[Item, ...]:
+    """Take files, and all files of folders, as they lie; an item is named as its path is given.
+
+    Raises BadManifest for a path that is not there, or where none of them holds an image.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise BadManifest(path, 0, "there is no such file or folder")
+        files += [path] if path.is_file() else _files_of(path)
+    items = tuple(_as_they_lie(list(dict.fromkeys(files)), source=""))
+    if not items:
+        raise BadManifest(paths[0], 0, "it names no image")
+    return items
+
+
 def _folder(folder: Path) -> Iterator[Item]:
-    """Take every picture and film as an item, and every DICOM series as one."""
+    """Take a folder as it lies; items are named by their paths in it."""
+    for item in _as_they_lie(_files_of(folder), source=folder.name):
+        yield replace(item, path=str(Path(item.path).relative_to(folder)))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _as_they_lie(files: Sequence[Path], *, source: str) -> Iterator[Item]:
+    """Take every picture and film as an item, and every DICOM series as one; leave the rest."""
     series: defaultdict[str, list[Path]] = defaultdict(list)
     headers: dict[str, Dataset] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = str(path.relative_to(folder))
-        if path.suffix.lower() in _SUFFIXES:
-            kind = Kind.CINE if path.suffix.lower() in FILM_SUFFIXES else Kind.STILL
-            yield Item(name, (path,), Split.TRAIN, kind, modality="OT", source=folder.name)
-        elif is_dicom(path):
-            header: Dataset = dcmread(
-                path,
-                specific_tags=["SeriesInstanceUID", "Modality", "BodyPartExamined", "PatientID"],
-                stop_before_pixels=True,
-            )
-            uid = str(header.get("SeriesInstanceUID", name))
+    for path in files:
+        suffix = path.suffix.lower()
+        if suffix in _SUFFIXES:
+            kind = Kind.CINE if suffix in FILM_SUFFIXES else Kind.STILL
+            yield Item(str(path), (path,), Split.TRAIN, kind, modality="OT", source=source)
+        elif (header := _header(path)) is not None:
+            uid = str(header.get("SeriesInstanceUID") or path)
             series[uid].append(path)
             headers.setdefault(uid, header)
-    for uid, files in series.items():
+    for uid, members in series.items():
         header = headers[uid]
         yield Item(
-            path=str(files[0].relative_to(folder)),
-            files=tuple(files),
+            path=str(members[0]),
+            files=tuple(members),
             split=Split.TRAIN,
-            kind=Kind.VOLUME if len(files) > 1 else Kind.STILL,
+            kind=_kind(header, len(members)),
             modality=str(header.get("Modality") or "OT"),
             body_part=str(header.get("BodyPartExamined") or ""),
             patient_id=str(header.get("PatientID") or ""),
-            source=folder.name,
+            source=source,
         )
+
+
+def _header(path: Path) -> Dataset | None:
+    """Read what an item needs of a DICOM file; None where it is none.
+
+    A damaged one has an empty header: it stays an item of its own, so that it is counted.
+    """
+    if not is_dicom(path):
+        return None
+    with quiet():
+        try:
+            header = dcmread(path, specific_tags=list(_KEYWORDS), stop_before_pixels=True)
+            frame_count(header)
+        except READ_ERRORS as error:
+            raise_if_missing(error)
+            return Dataset()
+    return header
+
+
+def _kind(header: Dataset, files: int) -> Kind:
+    """Guess what a series is; what it is read as is for the encoder to say."""
+    if files > 1:
+        return Kind.VOLUME
+    return Kind.STILL if frame_count(header) == 1 else Kind.CINE

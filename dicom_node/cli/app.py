@@ -2,7 +2,20 @@
 
 import typer
 
-from dicom_node.cli import check, config, demo, import_, retry, serve, show, similar, status, train
+from dicom_node.cli import (
+    check,
+    config,
+    demo,
+    embed,
+    evaluate,
+    import_,
+    retry,
+    serve,
+    show,
+    similar,
+    status,
+    train,
+)
 
 app = typer.Typer(
     name="similis",
@@ -22,3 +35,5 @@ app.command("status")(status.status)
 app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("config")(config.config)
+app.command("evaluate")(evaluate.evaluate)
+app.command("embed")(embed.embed)

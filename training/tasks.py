@@ -1,0 +1,119 @@
+"""Who is asked about what: the queries, the gallery and what counts as a hit.
+
+Owns: `Task` and how tasks come from the rows of a manifest. Does not own: vectors and numbers
+(`scores`).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import NothingToScore
+from training.manifest import Item, Split
+
+Rows = NDArray[np.intp]
+Names = NDArray[np.str_]
+
+
+class Hit(StrEnum):
+    """What makes an item of another modality a hit."""
+
+    BODY_PART = "body-part"
+    PATIENT = "patient"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Queries and gallery as rows of the items, with what is compared.
+
+    `classes` (N,) makes a hit where it is the same. `patients` (N,) takes the query's own patient
+    out of its gallery; an empty one is unknown and nobody's. `rule` says all this in words.
+    """
+
+    name: str
+    queries: Rows
+    gallery: Rows
+    classes: Names
+    patients: Names
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotScorable:
+    """A source that gives no score, and why."""
+
+    name: str
+    reason: str
+
+
+AS_GIVEN = "query: eval items, gallery: train items of the source; hit: same label"
+LEAVE_ONE_OUT = "query: each eval item, gallery: all the others; hit: same label"
+
+
+def by_source(items: Sequence[Item]) -> tuple[list[Task], list[NotScorable]]:
+    """Make a task of every source: eval items ask, train items of the same source answer.
+
+    A source without a train part is asked leave-one-out. One without an eval part is not scored:
+    its items may have been trained on. Items without a label neither ask nor answer.
+    """
+    tasks: list[Task] = []
+    left_out: list[NotScorable] = []
+    labels, patients = names(items, "label"), names(items, "patient_id")
+    for source in sorted({item.source for item in items}):
+        of_source = [row for row, item in enumerate(items) if item.source == source and item.label]
+        asked = rows_of(row for row in of_source if items[row].split is Split.EVAL)
+        trained = rows_of(row for row in of_source if items[row].split is Split.TRAIN)
+        gallery, rule = (trained, AS_GIVEN) if trained.size else (asked, LEAVE_ONE_OUT)
+        if reason := _why_not(labels, asked, gallery):
+            left_out.append(NotScorable(source, reason))
+        else:
+            tasks.append(Task(source, asked, gallery, labels, patients, rule))
+    return tasks, left_out
+
+
+def across(items: Sequence[Item], asking: str, answering: str, hit: Hit) -> Task:
+    """Make the task that asks with one modality and is answered by another.
+
+    Eval items of `asking` ask; all items of `answering` answer. With `Hit.BODY_PART` the query's
+    own patient is left out, with `Hit.PATIENT` it is what is looked for.
+    Raises NothingToScore where either side has no item with what is compared.
+    """
+    by_patient = hit is Hit.PATIENT
+    classes = names(items, "patient_id" if by_patient else "body_part")
+    patients = np.full(len(items), "") if by_patient else names(items, "patient_id")
+    known = [row for row in range(len(items)) if classes[row]]
+    asked = rows_of(
+        row for row in known if items[row].modality == asking and items[row].split is Split.EVAL
+    )
+    gallery = rows_of(row for row in known if items[row].modality == answering)
+    name = f"{asking}:{answering}"
+    for side, rows in ((f"eval item of {asking}", asked), (f"item of {answering}", gallery)):
+        if not rows.size:
+            raise NothingToScore(f"{name}: no {side} has a {hit.replace('-', ' ')}")
+    kept = "the same patient" if by_patient else "same body part, the query's own patient left out"
+    rule = f"query: eval items of {asking}, gallery: all items of {answering}; hit: {kept}"
+    return Task(name, asked, gallery, classes, patients, rule)
+
+
+def names(items: Sequence[Item], column: str) -> Names:
+    """Return one column of the items as an array (N,)."""
+    return np.array([getattr(item, column) for item in items], dtype=np.str_)
+
+
+def rows_of(rows: Iterable[int]) -> Rows:
+    """Return row numbers as an array."""
+    return np.fromiter(rows, dtype=np.intp)
+
+
+def _why_not(labels: Names, asked: Rows, gallery: Rows) -> str:
+    """Say why a source gives no score, or nothing."""
+    if not asked.size:
+        return "no labelled item of the eval split"
+    if len(set(labels[gallery])) < 2:
+        return "the gallery has one class only: every answer is right"
+    if not set(labels[asked]) & set(labels[gallery]):
+        return "no class of the queries is in the gallery"
+    return ""
