@@ -17,7 +17,7 @@ endif
 # Peers that the tests talk to: DCMTK, Orthanc, dciodvfy.
 DEBIAN_PACKAGES := dcmtk orthanc dicom3tools
 
-.PHONY: demo test lint unit wheel peers lock bench-receive bench-read compare-readers clean
+.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-read compare-readers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/similis demo
@@ -46,17 +46,15 @@ wheel: $(VENV)/.dev
 bench-receive: $(VENV)/.dev
 	$(BIN)/python tests/bench/receive.py
 
-<<<<<<< HEAD
 fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/fuzz_worker.py $(FUZZ)
-=======
+
 # CORPUS=folder: a real CT series for bench-read, any DICOM files for compare-readers.
 bench-read: $(VENV)/.dev
 	$(BIN)/python tests/bench/read.py
 
 compare-readers: $(VENV)/.dev
 	$(BIN)/python tests/bench/compare_readers.py
->>>>>>> bench
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]'

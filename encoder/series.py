@@ -6,7 +6,7 @@ files make a series (the catalogue). The SOP class and the geometry decide; Moda
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -86,13 +86,51 @@ class Assembly:
 class _Found:
     """Slices, and what is a still or a cine by itself."""
 
-    slices: list[Slice]
-    groups: list[Group]
+    slices: list[Slice] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
 
     def instances(self) -> list[str]:
         frames = [cut.frame for cut in self.slices]
         frames += [frame for group in self.groups for frame in group.frames]
         return list(dict.fromkeys(frame.sop_instance_uid for frame in frames))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """The files of a series by what they are."""
+
+    wanted: _Found = field(default_factory=_Found)
+    projections: _Found = field(default_factory=_Found)
+    slides: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: list[LeftOut] = field(default_factory=list)
+    unreadable: list[LeftOut] = field(default_factory=list)
+
+    def take(self, path: Path) -> None:
+        sop_instance_uid = ""
+        try:
+            header = dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS))
+            sop_instance_uid = str(header.SOPInstanceUID)
+            found = self.projections if is_projection(header) else self.wanted
+            if reason := _why_no_image(header) or why_left_out(header):
+                self.skipped.append(LeftOut(sop_instance_uid, reason))
+            elif header.get("SOPClassUID") == SLIDE_CLASS:
+                self.slides.append((path, sop_instance_uid))
+            elif cuts := slices_of(header, path):
+                found.slices.extend(cuts)
+            else:
+                found.groups.append(_still_or_cine(header, path))
+        except READ_ERRORS as error:
+            raise_if_missing(error)
+            reason = f"unreadable header ({type(error).__name__})"
+            self.unreadable.append(LeftOut(sop_instance_uid, reason))
+
+    def images(self) -> _Found:
+        """What is embedded: projections only where the slices they show are not there."""
+        if not self.wanted.slices:
+            wanted, shown = self.wanted, self.projections
+            return _Found(wanted.slices + shown.slices, wanted.groups + shown.groups)
+        self.skipped.extend(LeftOut(each, PROJECTION) for each in self.projections.instances())
+        return self.wanted
 
 
 def assemble(paths: Sequence[Path]) -> Assembly:
@@ -101,41 +139,18 @@ def assemble(paths: Sequence[Path]) -> Assembly:
     From the headers alone, save that the smallest level of a slide is decoded to find its tissue.
     The order of `paths` does not matter. Raises OSError where a file cannot be opened.
     """
-    wanted, projections = _Found([], []), _Found([], [])
-    slides: list[tuple[Path, str]] = []
-    skipped: list[LeftOut] = []
-    unreadable: list[LeftOut] = []
+    files = _Sorted()
     with quiet():
         for path in sorted(paths):
-            sop_instance_uid = ""
-            try:
-                header = dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS))
-                sop_instance_uid = str(header.SOPInstanceUID)
-                found = projections if is_projection(header) else wanted
-                if reason := _why_no_image(header) or why_left_out(header):
-                    skipped.append(LeftOut(sop_instance_uid, reason))
-                elif header.get("SOPClassUID") == SLIDE_CLASS:
-                    slides.append((path, sop_instance_uid))
-                elif cuts := slices_of(header, path):
-                    found.slices.extend(cuts)
-                else:
-                    found.groups.append(_still_or_cine(header, path))
-            except READ_ERRORS as error:
-                raise_if_missing(error)
-                reason = f"unreadable header ({type(error).__name__})"
-                unreadable.append(LeftOut(sop_instance_uid, reason))
-        fields = find_fields(slides)
-    if wanted.slices:
-        skipped.extend(LeftOut(each, PROJECTION) for each in projections.instances())
-    else:
-        wanted.slices.extend(projections.slices)
-        wanted.groups.extend(projections.groups)
-    grouping = group_slices(wanted.slices)
-    groups = [*wanted.groups, *grouping.groups, *fields.groups]
-    skipped.extend((*_replaced(grouping), *(LeftOut(*each) for each in fields.skipped)))
-    unreadable.extend(LeftOut(*each) for each in fields.unreadable)
+            files.take(path)
+        fields = find_fields(files.slides)
+    images = files.images()
+    grouping = group_slices(images.slices)
+    groups = [*images.groups, *grouping.groups, *fields.groups]
     groups.sort(key=lambda group: [(f.sop_instance_uid, f.index or 0) for f in group.frames])
-    return Assembly(tuple(groups), tuple(skipped), tuple(unreadable))
+    skipped = (*files.skipped, *_replaced(grouping), *(LeftOut(*each) for each in fields.skipped))
+    unreadable = (*files.unreadable, *(LeftOut(*each) for each in fields.unreadable))
+    return Assembly(tuple(groups), skipped, unreadable)
 
 
 def _replaced(grouping: Grouping) -> list[LeftOut]:

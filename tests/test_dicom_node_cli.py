@@ -38,6 +38,7 @@ COMMANDS = (
     "status",
     "check",
     "config",
+    "finish",
     "evaluate",
     "embed",
 )

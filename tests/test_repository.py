@@ -43,6 +43,14 @@ def test_no_function_is_too_long() -> None:
     assert long == set()
 
 
+def test_no_conflict_was_left_in_a_file() -> None:
+    kinds = ("*.py", "*.md", "*.toml", "*.txt", "Makefile", "Dockerfile", "*.yaml", "*.lua")
+    folders = (ROOT, ROOT / "tests", ROOT / "deploy", *(Path(p.__path__[0]) for p in PACKAGES))
+    marks = re.compile(r"^(<{7}|>{7})( |$)", re.M)
+    files = {path for folder in folders for kind in kinds for path in folder.glob(kind)}
+    assert [path for path in sorted(files) if marks.search(path.read_text("utf-8"))] == []
+
+
 def test_no_test_folder_shadows_a_package() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
 

@@ -117,25 +117,7 @@ def train(
     optimiser = build_optimiser(objective, config)
     run.restore_moments(objective, optimiser, tensors)
     stepper = Stepper(objective, called, optimiser, config, folder)
-    first = progress.step * config.accumulate
-    stream = batches(Sampler(images), config, first=first, rank=ranks.rank, ranks=ranks.count)
-    began, saved = time.monotonic(), time.monotonic()
-    seconds, metrics, meter = progress.seconds, progress.metrics, Meter()
-    for step in range(progress.step, config.steps):
-        meter.take(stepper.step(step, stream, meter))
-        last = step + 1 == config.steps
-        if last or (step + 1) % LOG_EVERY == 0:
-            metrics, meter = averaged(meter.values(ranks.count), ranks), Meter()
-            watcher.log(step + 1, metrics)
-        stopping = agreed(watcher.stopping(), ranks)
-        if stopping or last or agreed(time.monotonic() - saved > save_every_s, ranks):
-            spent_s = seconds + time.monotonic() - began
-            progress = replace(progress, step=step + 1, seconds=spent_s, metrics=metrics)
-            run.save(folder, progress, objective, optimiser, ranks)
-            saved = time.monotonic()
-        if stopping:
-            break
-    return progress
+    return _steps(stepper, Sampler(images), progress, watcher, save_every_s, ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +151,36 @@ class Stepper:
         self.optimiser.step()
         self.objective.advance(momentum(config, number))
         return {**sums, "gradient": float(whole(norm)), "lr": rate}
+
+
+def _steps(
+    stepper: Stepper,
+    sampler: Sampler,
+    progress: run.Progress,
+    watcher: Watcher,
+    save_every_s: float,
+    ranks: Ranks,
+) -> run.Progress:
+    """Go step by step from where `progress` is; log, save and stop in time."""
+    config, before_s, metrics, meter = stepper.config, progress.seconds, progress.metrics, Meter()
+    first = progress.step * config.accumulate
+    stream = batches(sampler, config, first=first, rank=ranks.rank, ranks=ranks.count)
+    began = saved = time.monotonic()
+    for step in range(progress.step, config.steps):
+        meter.take(stepper.step(step, stream, meter))
+        last = step + 1 == config.steps
+        if last or (step + 1) % LOG_EVERY == 0:
+            metrics, meter = averaged(meter.values(ranks.count), ranks), Meter()
+            watcher.log(step + 1, metrics)
+        stopping = agreed(watcher.stopping(), ranks)
+        if stopping or last or agreed(time.monotonic() - saved > save_every_s, ranks):
+            spent_s = before_s + time.monotonic() - began
+            progress = replace(progress, step=step + 1, seconds=spent_s, metrics=metrics)
+            run.save(stepper.folder, progress, stepper.objective, stepper.optimiser, ranks)
+            saved = time.monotonic()
+        if stopping:
+            break
+    return progress
 
 
 def _non_finite(step: int, batch: Batch, folder: Path) -> NonFiniteLoss:

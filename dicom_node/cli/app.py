@@ -8,6 +8,7 @@ from dicom_node.cli import (
     demo,
     embed,
     evaluate,
+    finish,
     import_,
     retry,
     serve,
@@ -33,7 +34,8 @@ app.command("similar")(similar.similar)
 app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("check")(check.check)
-app.command("train")(train.train)
 app.command("config")(config.config)
+app.command("train")(train.train)
+app.command("finish")(finish.finish)
 app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)

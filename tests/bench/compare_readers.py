@@ -121,6 +121,8 @@ def compare(path: Path, scratch: Path) -> Verdict:
     if reason := why_not_read(path):
         return Verdict(reason)
     dataset = dcmread(path)
+    if "PixelData" not in dataset:
+        return Verdict("no independent reader: drawn from samples")
     if DECODERS[dataset.file_meta.TransferSyntaxUID] == PYAV:
         return Verdict("no independent reader: video")
     ours = meanings(dataset, decode(dataset, range(frame_count(dataset))))
