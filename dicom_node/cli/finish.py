@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dicom_node.cli.evaluate import DeviceOption, ManifestOption
 from dicom_node.cli.options import print_table, progress
 
+if TYPE_CHECKING:  # it loads torch
+    from training.postprocess import Candidate
+
 _SHOWN = 10
+_COLUMNS = ("pooling", "centred", "whitened to", "shrinkage", "mAP@10 on held-out train items")
 
 
 def finish(
@@ -30,28 +34,26 @@ def finish(
     from training import postprocess
     from training.manifest import Split, read_items
 
-    checkpoint = checkpoints.load(encoder)
-    items = [
-        item
-        for item in read_items(data)
-        if item.split is Split.TRAIN and item.source not in (exclude or [])
-    ]
+    left_out = exclude or []
+    items = [i for i in read_items(data) if i.split is Split.TRAIN and i.source not in left_out]
     with progress() as bars:
         bar = bars.add_task("embedding", total=len(items))
-        finished = postprocess.finish(checkpoint, items, lambda: bars.advance(bar), device=device)
+        finished = postprocess.finish(
+            checkpoints.load(encoder), items, lambda: bars.advance(bar), device=device
+        )
     kept = finished.checkpoint
     if name is not None:
         kept = replace(kept, description=replace(kept.description, name=name))
     checkpoints.save(out, kept)
-    rows = [
-        (
-            one.candidate.pooling,
-            "yes" if one.candidate.centred else "no",
-            one.candidate.dim or "",
-            one.candidate.shrinkage or "",
-            f"{one.map_at_10:.3f}",
-        )
-        for one in finished.tried[:_SHOWN]
-    ]
-    columns = ("pooling", "centred", "whitened to", "shrinkage", "mAP@10 on held-out train items")
-    print_table(f"{checkpoints.version(kept)} in {out}", columns, rows)
+    rows = [_row(one.candidate, one.map_at_10) for one in finished.tried[:_SHOWN]]
+    print_table(f"{checkpoints.version(kept)} in {out}", _COLUMNS, rows)
+
+
+def _row(candidate: "Candidate", map_at_10: float) -> tuple[object, ...]:
+    whitened = (candidate.dim, candidate.shrinkage) if candidate.dim else ("", "")
+    return (
+        candidate.pooling,
+        "yes" if candidate.centred else "no",
+        *whitened,
+        f"{map_at_10:.3f}",
+    )
