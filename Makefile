@@ -17,7 +17,8 @@ endif
 # Peers that the tests talk to: DCMTK, Orthanc, dciodvfy.
 DEBIAN_PACKAGES := dcmtk orthanc dicom3tools
 
-.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-read compare-readers clean
+.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-read bench-embed bench-train \
+  compare-readers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/similis demo
@@ -52,6 +53,13 @@ fuzz: $(VENV)/.dev
 # CORPUS=folder: a real CT series for bench-read, any DICOM files for compare-readers.
 bench-read: $(VENV)/.dev
 	$(BIN)/python tests/bench/read.py
+
+bench-embed: $(VENV)/.dev
+	$(BIN)/python tests/bench/embed.py
+
+# DATA=manifest.csv
+bench-train: $(VENV)/.dev
+	$(BIN)/python tests/bench/train.py
 
 compare-readers: $(VENV)/.dev
 	$(BIN)/python tests/bench/compare_readers.py
