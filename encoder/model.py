@@ -81,9 +81,10 @@ class Block(nn.Module):
         qkv = self.qkv(self.norm1(x)).view(n, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = attend(query, key, value).transpose(1, 2).reshape(n, length, width)
-        x = x + self.scale1 * self.projection(mixed)
+        # Gains in the type of x: under autocast a float32 gain would make all that follows float32.
+        x = torch.addcmul(x, self.scale1.to(x.dtype), self.projection(mixed))
         change: Tensor = self.contract(functional.gelu(self.expand(self.norm2(x))))
-        return x + self.scale2 * change
+        return torch.addcmul(x, self.scale2.to(x.dtype), change)
 
 
 class Encoder(nn.Module):

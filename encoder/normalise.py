@@ -11,10 +11,12 @@ from encoder.clip import Clip, Kind, Unit
 from encoder.config import Extent
 from encoder.resample import fit, resample
 
-FIXED_RANGES: dict[Unit, tuple[float, float]] = {
-    # As CT-CLIP (Hamamci et al., arXiv:2403.17834): air to dense bone in one window.
-    Unit.HOUNSFIELD: (-1000.0, 1000.0),
-    Unit.COLOUR: (0.0, 255.0),
+# One window for all three channels, or one for each. A CT in the windows of the reading room: lung
+# (W 1500, L -600), mediastinum (W 400, L 40), bone (W 1800, L 400), as in Pillar-0's multi-window
+# tokens (arXiv:2511.17803). Bodies differ by soft tissue, which one wide window squeezes together.
+WINDOWS: dict[Unit, tuple[tuple[float, float], ...]] = {
+    Unit.HOUNSFIELD: ((-1350.0, 150.0), (-160.0, 240.0), (-500.0, 1300.0)),
+    Unit.COLOUR: ((0.0, 255.0),),
 }
 # For any other unit, as nnU-Net and torchio: robust against a few hot pixels
 # (Isensee et al., arXiv:1809.10486).
@@ -63,8 +65,14 @@ def _sample_frames(clip: Clip, count: int) -> Clip:
 def _to_unit_range(
     array: NDArray[np.float32], inside: NDArray[np.bool_], unit: Unit
 ) -> NDArray[np.float32]:
-    """Map the range of the unit to 0..1; a constant image and what is not `inside` become 0."""
-    low, high = FIXED_RANGES.get(unit) or _robust_range(array[:, inside])
+    """Map each window of the unit to 0..1; a constant image and what is not `inside` become 0."""
+    windows = WINDOWS.get(unit) or (_robust_range(array[:, inside]),)
+    return np.concatenate([_shown(array, inside, *window) for window in windows])
+
+
+def _shown(
+    array: NDArray[np.float32], inside: NDArray[np.bool_], low: float, high: float
+) -> NDArray[np.float32]:
     if high <= low:
         return np.zeros_like(array)
     scaled: NDArray[np.float32] = np.where(inside, (array - low) / (high - low), 0)

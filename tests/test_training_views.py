@@ -52,20 +52,20 @@ def test_a_loop_keeps_the_order_of_time() -> None:
 
 
 def test_a_slab_averages_the_slices_it_spans() -> None:
-    pixels = (np.arange(32, dtype=np.uint16) * 2000)[:, None, None, None]
-    pixels = pixels * np.ones((1, 8, 8, 1), np.uint16)
+    pixels = (np.arange(32, dtype=np.uint8) * 8)[:, None, None, None]
+    pixels = pixels * np.ones((1, 8, 8, 1), np.uint8)
     whole = Cut(Extent(8, 8, 8), (1.0, 1.0))
     view = crop(Source(pixels, Kind.VOLUME), whole, rng(3))
-    assert (np.diff(view[:, 0, 0, 0].astype(int)) >= 0).all()
-    assert len(np.unique(view)) > 4
+    assert view[:, 0, 0, 0].tolist() == [12, 44, 76, 108, 140, 172, 204, 236]
 
 
 @pytest.mark.parametrize("way", STILL_WAYS)
 def test_a_volume_gives_stills_of_every_way(way: str) -> None:
-    volume = rng().integers(0, 65535, (10, 24, 32, 1), dtype=np.uint16)
+    volume = rng().integers(0, 255, (10, 24, 32, 3), dtype=np.uint8)
     plane = _still_of_volume(volume, way, 2.5, rng())
     expected = {"slice": (24, 32), "thin": (24, 32), "coronal": (25, 32), "sagittal": (25, 24)}
-    assert plane.dtype == np.uint16
+    assert plane.dtype == np.uint8
+    assert plane.shape[3] == (1 if way == "radiograph" else 3)
     assert plane.shape[0] == 1
     if way in expected:
         assert plane.shape[1:3] == expected[way]
@@ -74,16 +74,16 @@ def test_a_volume_gives_stills_of_every_way(way: str) -> None:
 
 
 def test_reformatted_planes_stand_head_up() -> None:
-    volume = np.zeros((10, 8, 8, 1), np.uint16)
-    volume[-1] = 60000  # the slice nearest the head
+    volume = np.zeros((10, 8, 8, 1), np.uint8)
+    volume[-1] = 240  # the slice nearest the head
     for way in ("coronal", "sagittal", "radiograph"):
         plane = _still_of_volume(volume, way, 1.0, rng())[0]
         assert plane[0].min() > plane[-1].max()
 
 
 def test_a_radiograph_is_brighter_where_more_is_in_the_way() -> None:
-    volume = np.full((8, 16, 16, 1), 100, np.uint16)
-    volume[:, 6:10, 6:10] = 50000
+    volume = np.full((8, 16, 16, 3), 1, np.uint8)
+    volume[:, 6:10, 6:10] = 200
     plane = _still_of_volume(volume, "radiograph", 1.0, rng())[0, :, :, 0]
     assert plane[:, 8].min() > plane[:, 0].max()
 
@@ -97,10 +97,10 @@ def test_a_loop_gives_one_of_its_frames_as_a_still() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(0, 999))
-def test_changes_keep_shape_and_bytes(frames: int, channels: int, seed: int) -> None:
+def test_changes_keep_the_size_and_bytes(frames: int, channels: int, seed: int) -> None:
     pixels = rng(seed).integers(0, 255, (frames, 12, 10, channels), dtype=np.uint8)
     changed = augment(pixels, rng(seed))
-    assert changed.shape == pixels.shape
+    assert changed.shape in {pixels.shape, (*pixels.shape[:3], 1)}
     assert changed.dtype == np.uint8
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoder.clip import Clip, Kind, Unit
+from encoder.clip import Clip, Kind
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
 from encoder.normalise import normalise
@@ -24,21 +24,19 @@ from training.errors import ModalityExcluded, TooManyUnreadable, TrainingError
 from training.manifest import Item
 from training.reading import read_largest
 
-FORMAT = 1
+FORMAT = 2
 MAX_FRAMES = 320
 MAX_UNREADABLE = 0.05
 EXCLUDED = frozenset({"MR"})  # the modality that shows what the encoder makes of the unseen
 _PIXELS, _INDEX = "pixels.bin", "index.json"
 _THREADS = 2  # decoders and SimpleITK let go of the interpreter
-_DTYPES = {"uint8": np.uint8, "uint16": np.uint16}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one item lies in the cache: (T, H, W, C) of `dtype` at `offset` bytes.
+    """Where one item lies in the cache: (T, H, W, C) at `offset` bytes, C = 1 where all are equal.
 
-    16 bits where a window of the values will be drawn (HU), else 8. `depth_px` is the distance
-    between neighbours along T of a volume, in pixels of H and W.
+    `depth_px` is the distance between neighbours along T of a volume, in pixels of H and W.
     """
 
     path: str
@@ -46,7 +44,6 @@ class Entry:
     modality: str
     source: str
     shape: tuple[int, int, int, int]
-    dtype: str
     offset: int
     depth_px: float
 
@@ -63,14 +60,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def array(self, row: int) -> NDArray[np.unsignedinteger]:
+    def array(self, row: int) -> NDArray[np.uint8]:
         """Return (T, H, W, C) of one entry, a view into the file."""
         entry = self.entries[row]
-        dtype = np.dtype(_DTYPES[entry.dtype])
-        size = int(np.prod(entry.shape)) * dtype.itemsize
-        raw = self._bytes[entry.offset : entry.offset + size]
-        array: NDArray[np.unsignedinteger] = raw.view(dtype).reshape(entry.shape)
-        return array
+        stop = entry.offset + int(np.prod(entry.shape))
+        return self._bytes[entry.offset : stop].reshape(entry.shape)
 
 
 def chosen(
@@ -154,16 +148,14 @@ def _read_all(items: Sequence[Item], side: int) -> Iterator[tuple[Clip | None, s
             yield from pool.map(read, items[start : start + 64])
 
 
-def _quantised(clip: Clip) -> NDArray[np.unsignedinteger]:
-    """Turn 0..1 (3, T, H, W) into whole numbers (T, H, W, C), C = 1 where there is no colour."""
-    grey = clip.unit is not Unit.COLOUR
+def _quantised(clip: Clip) -> NDArray[np.uint8]:
+    """Turn 0..1 (3, T, H, W) into bytes (T, H, W, C), C = 1 where the three agree."""
+    grey = bool((clip.array[1:] == clip.array[:1]).all())
     array = np.moveaxis(clip.array[:1] if grey else clip.array, 0, -1)
-    dtype = np.uint16 if clip.unit is Unit.HOUNSFIELD else np.uint8
-    scaled: NDArray[np.unsignedinteger] = (array * np.iinfo(dtype).max + 0.5).astype(dtype)
-    return np.ascontiguousarray(scaled)
+    return np.ascontiguousarray((array * 255 + 0.5).astype(np.uint8))
 
 
-def _entry(item: Item, clip: Clip, pixels: NDArray[np.unsignedinteger], offset: int) -> Entry:
+def _entry(item: Item, clip: Clip, pixels: NDArray[np.uint8], offset: int) -> Entry:
     t, h, w, c = pixels.shape
     step_mm, row_mm, _ = clip.spacing
     return Entry(
@@ -172,7 +164,6 @@ def _entry(item: Item, clip: Clip, pixels: NDArray[np.unsignedinteger], offset: 
         modality=item.modality,
         source=item.source,
         shape=(t, h, w, c),
-        dtype=str(pixels.dtype),
         offset=offset,
         depth_px=step_mm / row_mm if clip.kind is Kind.VOLUME and row_mm else 1.0,
     )

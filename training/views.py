@@ -2,7 +2,7 @@
 
 Owns: which picture, slab or loop of an entry a sample is (`source`), and its crops (`crop`).
 Does not own: what is done to their brightness (`augment`), how entries are drawn (`batches`).
-No modality is asked: what a source can give follows from its axes and bits alone.
+No modality is asked: what a source can give follows from its kind alone.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,9 @@ from PIL import Image
 from encoder.clip import Kind
 from encoder.config import Extent
 
-Pixels = NDArray[np.unsignedinteger]  # of 8 or 16 bits
+Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
 
-# Of 16-bit values (-1000..1000 HU): the whole range, lung, soft tissue, bone, as parts of it.
-WINDOWS = ((0.0, 1.0), (0.0, 0.6), (0.42, 0.62), (0.35, 1.0))
-WINDOW_ODDS = (0.55, 0.15, 0.2, 0.1)  # the encoder is used on the whole range
-WINDOW_JITTER = 0.03
 THIN_SLAB = 5  # slices of a maximum intensity projection
 # Ways to look at a volume as a still: a slice, a thin MIP, two other planes, a radiograph.
 STILL_WAYS = ("slice", "thin", "coronal", "sagittal", "radiograph")
@@ -66,12 +62,14 @@ def _still_of_volume(pixels: Pixels, way: str, depth_px: float, rng: Rng) -> Pix
 
 
 def _radiograph(pixels: Pixels, axis: int) -> Pixels:
-    """Simulate a radiograph: attenuation summed along rays, air let through (Beer and Lambert)."""
-    top = np.iinfo(pixels.dtype).max
-    path = pixels.astype(np.float32).sum(axis=axis)
+    """Simulate a radiograph: attenuation summed along rays, air let through (Beer and Lambert).
+
+    The mean of the windows of a CT stands for its density; the result is grey.
+    """
+    path = pixels.mean(axis=-1, keepdims=True, dtype=np.float32).sum(axis=axis)
     path *= ATTENUATION / max(float(path.max()), 1.0)
     brightness = (1 - np.exp(-path)) / (1 - np.exp(-ATTENUATION))
-    projected: Pixels = (brightness * top).astype(pixels.dtype)
+    projected: Pixels = (brightness * 255 + 0.5).astype(np.uint8)
     return projected
 
 
@@ -90,7 +88,7 @@ class Cut:
     scale: tuple[float, float]
 
 
-def crop(source: Source, cut: Cut, rng: Rng) -> NDArray[np.uint8]:
+def crop(source: Source, cut: Cut, rng: Rng) -> Pixels:
     """Cut one view (T, H, W, C) of `cut.extent` out of a source: in time or depth, then in space.
 
     Space and depth are drawn separately (as 3DINO); the aspect may change by a third.
@@ -101,18 +99,14 @@ def crop(source: Source, cut: Cut, rng: Rng) -> NDArray[np.uint8]:
     ratio = float(np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))))
     height, width = min(h, np.sqrt(area / ratio)), min(w, np.sqrt(area * ratio))
     top, left = rng.uniform(0, h - height), rng.uniform(0, w - width)
-    # Whole pixels around the box, windowed before they are resized: the rest costs nothing.
-    r0, c0 = int(top), int(left)
-    r1, c1 = int(np.ceil(top + height)), int(np.ceil(left + width))
-    part = _eight_bits(frames[:, r0:r1, c0:c1], rng)
-    box = (left - c0, top - r0, min(left - c0 + width, c1 - c0), min(top - r0 + height, r1 - r0))
+    box = (left, top, min(left + width, w), min(top + height, h))
     size = (cut.extent.width, cut.extent.height)
-    return np.stack([_resized(frame, size, box) for frame in part])
+    return np.stack([_resized(frame, size, box) for frame in frames])
 
 
 def _resized(
-    frame: NDArray[np.uint8], size: tuple[int, int], box: tuple[float, float, float, float]
-) -> NDArray[np.uint8]:
+    frame: Pixels, size: tuple[int, int], box: tuple[float, float, float, float]
+) -> Pixels:
     picture = Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame)
     small = np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box=box))
     return small.reshape(size[1], size[0], -1)
@@ -137,16 +131,5 @@ def _frames(source: Source, cut: Cut, rng: Rng) -> Pixels:
     starts = np.minimum(edges[:-1].astype(int), available - 1)
     stops = np.maximum(np.ceil(edges[1:] - 1e-6).astype(int), starts + 1)
     thick = [pixels[a:b].mean(axis=0) for a, b in zip(starts, stops, strict=True)]
-    slabs: Pixels = np.stack(thick).astype(pixels.dtype)
+    slabs: Pixels = np.stack(thick).round().astype(np.uint8)
     return slabs
-
-
-def _eight_bits(pixels: Pixels, rng: Rng) -> NDArray[np.uint8]:
-    """Show 16-bit values through one of `WINDOWS`, slightly moved; leave 8-bit ones alone."""
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8, copy=False)
-    low, high = WINDOWS[int(rng.choice(len(WINDOWS), p=WINDOW_ODDS))]
-    low, high = np.array([low, high]) + rng.normal(0, WINDOW_JITTER, 2) * (high - low)
-    scaled = (pixels.astype(np.float32) / np.iinfo(np.uint16).max - low) / (high - low)
-    shown: NDArray[np.uint8] = (scaled.clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    return shown
