@@ -63,11 +63,12 @@ class EmbedStep:
         self._index = index
         self._settled = settled
         self._series: SeriesFiles | None = None
-        # Twice the limit: the reply comes in two parts, each within the limit.
-        self.lease_s = 2 * timeout_s + _LEASE_S
+        # Beside the limit: a worker that was lost is started first.
+        self.lease_s = timeout_s + 2 * _LEASE_S
 
     def run(self, job: Job) -> None:
         """Assemble, read, normalise and embed in the worker; keep and index what comes back."""
+        self._series = None  # else a job that fails here would be given up for the one before
         series = self._series = self._catalogue.series_files(job.subject_id)
         paths = tuple(self._store.path(file.relative_path) for file in series.files)
         embedded = self._worker.embed(paths)

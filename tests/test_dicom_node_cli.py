@@ -22,6 +22,7 @@ from dicom_node.config import Config
 from dicom_node.parts import open_parts
 from dicom_node.receive.header import read_file, with_meta
 from dicom_node.receive.store import Store
+from index.jobs import JobKind
 from index.records import Counts
 from training import phantoms
 
@@ -111,7 +112,8 @@ def test_quarantined_series_are_tried_again_on_demand(tmp_path: Path) -> None:
     assert (reason.split(" 0.001")[0], number) == ("the embedding process took longer than", 1)
     uid = str(dcmread(still).SeriesInstanceUID)
 
-    assert "1.2.3 is not known" in similis("retry", "1.2.3", data=data, expect=1).stderr
+    assert "1.2.3 is not known" in similis("retry", uid, "1.2.3", data=data, expect=1).stderr
+    assert "ready" not in counts_of(data).jobs, "all are known, or none is tried"
     said = similis("retry", uid, "--json", data=data)
 
     assert json.loads(said.stdout)["asked"] == [uid]
@@ -119,6 +121,20 @@ def test_quarantined_series_are_tried_again_on_demand(tmp_path: Path) -> None:
     counts = counts_of(data)
     assert (counts.series, counts.quarantined, counts.jobs) == ({"indexed": 1}, (), {})
     assert "No series is quarantined" in similis("retry", data=data).stdout
+
+
+def test_a_wait_for_what_another_installation_holds_is_said(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    similis("import", phantoms.still(tmp_path, new_uid=phantoms.uid_source(5)), data=data)
+    parts = open_parts(Config(data=data))
+    parts.jobs.enqueue(JobKind.EMBED, 1)
+    assert parts.jobs.claim([JobKind.EMBED], worker="another", lease_s=20.0) is not None
+    parts.close()
+
+    said = similis("import", tmp_path, data=data)
+
+    assert "another installation on this catalogue holds a series" in said.stderr
+    assert counts_of(data).jobs == {}
 
 
 def test_only_an_import_that_says_so_asks_for_reports(tmp_path: Path) -> None:

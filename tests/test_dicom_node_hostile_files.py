@@ -280,7 +280,9 @@ def test_a_bomb_is_quarantined_with_its_reason_and_the_next_is_indexed(
         for source in sources(path, largest_bytes=BLOCK):
             take_in(parts, source, tally, report=False)
 
-    assert embed_waiting(parts, lambda done, total: None, tally.settled)
+    assert embed_waiting(
+        parts, lambda done, total: None, settled=tally.settled, waiting=lambda seconds: None
+    )
 
     counts = parts.catalogue.counts()
     parts.close()

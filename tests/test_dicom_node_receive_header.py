@@ -1,5 +1,8 @@
 """Reading headers: bytes from anywhere become a `Header` or a clear refusal."""
 
+import os
+import shutil
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -20,7 +23,13 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import BadIdentity, NotUnderstood, ObjectRefused
-from dicom_node.receive.header import check_uid, read_file, read_header, split_file
+from dicom_node.receive.header import (
+    check_uid,
+    read_file,
+    read_file_header,
+    read_header,
+    split_file,
+)
 from index.attributes import ATTRIBUTES
 
 
@@ -170,6 +179,22 @@ def test_a_file_is_split_into_meta_and_the_bytes_behind_it(
     assert content.endswith(dataset)
     assert dataset.startswith(b"\x08\x00")
     assert meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+def test_a_file_that_is_only_looked_at_is_not_read_whole(
+    bundled: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "large.dcm"
+    shutil.copy(bundled("CT_small.dcm"), path)
+    os.truncate(path, 1 << 30)  # a hole: it takes no room on the disk
+    tracemalloc.start()
+    try:
+        header = read_file_header(path)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+    assert header == read_file(bundled("CT_small.dcm"))[2]
 
 
 @pytest.mark.parametrize("content", [b"", b"DICM", b"\0" * 200, b"PK\x03\x04" + b"x" * 300])

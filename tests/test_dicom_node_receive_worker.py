@@ -64,8 +64,9 @@ def test_a_series_that_takes_too_long_twice_is_put_aside_and_the_node_goes_on(
     node = start_node(encoder={"threads": 2, "timeout_s": 0.01})
     push(node, [phantoms.still(tmp_path, new_uid=new_uid)])
 
-    peers.wait_for("quarantine", lambda: node.catalogue.counts().series == {"quarantined": 1})
+    peers.wait_for("the end of patience", lambda: named(events, "job_given_up"))
 
+    assert node.catalogue.counts().series == {"quarantined": 1}
     (series,) = node.catalogue.counts().quarantined
     assert series.reason == "the embedding process took longer than 0.01 s and was ended"
     assert len(named(events, "job_delayed")) == 1

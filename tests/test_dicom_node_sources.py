@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -107,12 +108,15 @@ def test_what_may_not_be_read_is_named() -> None:
 
 
 def test_a_folder_deeper_than_python_can_recurse_is_walked(folder: Path) -> None:
-    bottom = str(folder)
+    bottom = folder
     for _ in range(1200):
-        bottom += "/d"
-        Path(bottom).mkdir()
-    Path(bottom, "file").touch()
+        bottom /= "d"
+        bottom.mkdir()
+    (bottom / "file").touch()
     assert found(folder) == {"file": ""}
+    (bottom / "file").unlink()
+    for path in [bottom, *bottom.parents][:1200]:  # nor can those who tidy up recurse that deep
+        path.rmdir()
 
 
 def test_members_of_an_archive_are_read_as_they_were(folder: Path, still: Path) -> None:
@@ -145,6 +149,21 @@ def test_a_member_that_grows_beyond_measure_is_never_inflated(folder: Path, stil
     archive = zipped(folder, {"bomb": head + bytes(65 << 20), "good": still.read_bytes()})
     assert inside(archive, largest_bytes=1 << 40)["bomb"] == "grows like a zip bomb"
     assert inside(archive)["good"] == still.read_bytes()
+
+
+def test_a_member_that_lies_about_its_size_is_inflated_no_further(
+    folder: Path, still: Path
+) -> None:
+    archive = zipped(folder, {"liar": still.read_bytes()[:132] + bytes(64 << 20)})
+    data = bytearray(archive.read_bytes())
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 100_000)
+    archive.write_bytes(data)
+    tracemalloc.start()
+    try:
+        assert inside(archive) == {"liar": "in a damaged zip file"}
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_member_or_file_above_the_limit_is_left_out(folder: Path, still: Path) -> None:

@@ -84,7 +84,12 @@ def embed_all(parts: Parts, bars: Any, tally: Tally) -> bool:
     return embed_waiting(
         parts,
         lambda done, total: bars.update(bar, completed=done, total=total),
-        tally.settled,
+        settled=tally.settled,
+        waiting=lambda seconds: bars.console.print(
+            f"waiting up to {seconds:.0f} s: another installation on this catalogue holds a series,"
+            " or one waits to be tried again",
+            soft_wrap=True,
+        ),
     )
 
 

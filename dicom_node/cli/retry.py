@@ -32,10 +32,11 @@ def retry(
     parts = existing_parts(configured(config, data, log_level="error"))
     tally = Tally()
     try:
-        asked = parts.catalogue.retry_quarantined(series or ())
+        quarantined = {one.series_instance_uid for one in parts.catalogue.counts().quarantined}
         for uid in series or ():
-            if uid not in asked:
+            if uid not in quarantined:
                 raise NotKnown("quarantined series", uid, "`similis status` lists them")
+        asked = parts.catalogue.retry_quarantined(series or ())
         with progress() as bars:
             embedded = embed_all(parts, bars, tally) if asked else True
     finally:

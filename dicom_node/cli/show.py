@@ -20,7 +20,7 @@ from dicom_node.errors import NotKnown, ObjectRefused, SimilisError
 from dicom_node.listener import prepare_dicom
 from dicom_node.operate.sources import files_below
 from dicom_node.parts import existing_parts
-from dicom_node.receive.header import read_file
+from dicom_node.receive.header import read_file_header
 from dicom_node.receive.worker import Contact, Fault, Worker
 
 _COLUMNS = ("clip", "modality", "kind", "unit", "frames", "seen as", "spacing", "SOP class")
@@ -72,7 +72,7 @@ def _given(paths: list[Path], faults: list[Fault]) -> Series:
     series: dict[str, list[Path]] = defaultdict(list)
     for path in [each for each in files_below(paths) if isinstance(each, Path)]:
         try:
-            _, _, header = read_file(path)
+            header = read_file_header(path)
         except ObjectRefused as error:
             faults.append(Fault(str(path), error.reason))
         except OSError as error:

@@ -10,7 +10,7 @@ from dicom_node.config import Config, Destination
 from dicom_node.errors import NotKnown, ObjectRefused, SimilisError
 from dicom_node.node import Node
 from dicom_node.operate.stub_pacs import Match, StubPacs, find_similar
-from dicom_node.receive.header import read_file
+from dicom_node.receive.header import read_file_header
 from index.catalogue import Catalogue
 from index.records import Header
 from index.states import State
@@ -75,7 +75,7 @@ def samples() -> list[Sample]:
 def _sample(path: Path) -> Iterator[Sample]:
     if path.is_file():
         try:
-            _, _, header = read_file(path)
+            header = read_file_header(path)
         except ObjectRefused:
             return  # there to test parsers: no file meta, no UIDs, DICOMDIR
         yield Sample(path, header)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dicom_node.answer.query import Example
 from dicom_node.errors import NotUnderstood, ObjectRefused, SimilisError
-from dicom_node.receive.header import read_file
+from dicom_node.receive.header import read_file_header
 from dicom_node.receive.worker import Worker
 from index.records import Header, PatientKey
 
@@ -22,7 +22,7 @@ def embed_example(worker: Worker, paths: Sequence[Path]) -> Example:
     headers: list[Header] = []
     for path in paths:
         try:
-            _, _, header = read_file(path)
+            header = read_file_header(path)
         except ObjectRefused as error:
             raise NotUnderstood(f"{path}: {error.reason}") from error
         headers.append(header)

@@ -14,7 +14,7 @@ from dicom_node.pipeline import EmbedStep
 from dicom_node.receive.lifecycle import close_what_is_quiet
 from dicom_node.receive.worker import Worker
 from dicom_node.runner import Runner
-from index.jobs import JobKind
+from index.jobs import JobKind, Jobs
 from index.records import Receipt
 from index.states import State
 
@@ -23,7 +23,11 @@ _OWN_REPORT = "own report"
 # A running node need not wait long for the rest of a series: it lies in the same folder.
 QUICK = Lifecycle(series_quiet_s=10.0, study_quiet_s=20.0, quiet_s_by_modality={})
 
+# A pause after a failure is shorter; where another installation holds a job, a lease is minutes.
+_UNSAID_S, _LOOK_EVERY_S = 5.0, 1.0
+
 Settled = Callable[[State, str], None]
+Waiting = Callable[[float], None]
 
 
 @dataclass(slots=True)
@@ -85,10 +89,13 @@ def take_in(parts: Parts, found: Source | LeftOut, tally: Tally, *, report: bool
         tally.receipts[_OWN_REPORT if receipt is None else receipt] += 1
 
 
-def embed_waiting(parts: Parts, advance: Callable[[int, int], None], settled: Settled) -> bool:
+def embed_waiting(
+    parts: Parts, advance: Callable[[int, int], None], *, settled: Settled, waiting: Waiting
+) -> bool:
     """Embed everything that waits, timers aside; False when a running node will do it.
 
-    `advance(done, total)` is told of the progress, `settled` of every series.
+    `advance(done, total)` is told of the progress, `settled` of every series, `waiting` of the
+    seconds for which nothing can be done.
     """
     try:
         parts.folder.lock()
@@ -99,13 +106,20 @@ def embed_waiting(parts: Parts, advance: Callable[[int, int], None], settled: Se
         close_what_is_quiet(parts.catalogue, force=True)
         total = parts.jobs.pending(_EMBED)
         if total:
-            _embed(parts, total, advance, settled)
+            _embed(parts, total, advance, settled=settled, waiting=waiting)
     finally:
         parts.folder.unlock()
     return True
 
 
-def _embed(parts: Parts, total: int, advance: Callable[[int, int], None], settled: Settled) -> None:
+def _embed(
+    parts: Parts,
+    total: int,
+    advance: Callable[[int, int], None],
+    *,
+    settled: Settled,
+    waiting: Waiting,
+) -> None:
     worker = Worker(parts.config.encoder)
     try:
         index = open_index(parts, worker.model)
@@ -120,11 +134,21 @@ def _embed(parts: Parts, total: int, advance: Callable[[int, int], None], settle
         runner = Runner(parts.jobs, parts.name)
         while remaining := parts.jobs.pending(_EMBED):
             advance(total - remaining, total)
-            if not runner.next(step):  # one that failed waits to be tried again
-                time.sleep(parts.jobs.next_due_s(_EMBED) or 0.0)
+            if not runner.next(step):
+                _wait(parts.jobs, waiting)
         advance(total, total)
         close_what_is_quiet(parts.catalogue, force=True)
         index.save()
         index.close()
     finally:
         worker.stop()
+
+
+def _wait(jobs: Jobs, waiting: Waiting) -> None:
+    """Wait until a job is due or none is left: one that failed, or that another process holds."""
+    due_s = jobs.next_due_s(_EMBED)
+    if due_s is not None and due_s > _UNSAID_S:
+        waiting(due_s)
+    while due_s:
+        time.sleep(min(due_s, _LOOK_EVERY_S))
+        due_s = jobs.next_due_s(_EMBED)

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -34,6 +35,7 @@ def serve(connection: Connection, encoding: Encoding) -> None:
     if encoding.memory_mb:
         limit = encoding.memory_mb << 20
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    _silence_codecs()
     prepare_dicom()
     threads = encoding.threads or max(1, (os.cpu_count() or 1) // encoding.workers)
     try:
@@ -54,6 +56,16 @@ def serve(connection: Connection, encoding: Encoding) -> None:
         _say(connection, reply)
         if "error" not in reply:
             connection.send_bytes(data)
+
+
+def _silence_codecs() -> None:
+    """Send what native code prints nowhere: GDCM complains of every 12-bit JPEG frame.
+
+    Python keeps its stderr, for the traceback of a fault of this process itself.
+    """
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 def _embedder(encoding: Encoding, threads: int) -> Embedder:

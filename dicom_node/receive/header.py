@@ -82,19 +82,19 @@ def check_uid(value: str, keyword: str) -> None:
         raise BadIdentity(f"{keyword} is not a UID", keyword=keyword)
 
 
-def split_file(file: BinaryIO, *, size: int = -1) -> tuple[FileMetaDataset, bytes]:
+def split_file(file: BinaryIO) -> tuple[FileMetaDataset, bytes]:
     """Return the transfer syntax, as file meta, and the encoded dataset of a file (PS3.10 7.1).
 
-    At most `size` bytes of the dataset. A file without a transfer syntax is taken as explicit or
-    implicit little endian, by the look of its first element. Raises `NotUnderstood`, also for a
-    DICOMDIR, which is no object but a list of files (PS3.10 8.6).
+    A file without a transfer syntax is taken as explicit or implicit little endian, by the look of
+    its first element. Raises `NotUnderstood`, also for a DICOMDIR, which is no object but a list
+    of files (PS3.10 8.6).
     """
     try:
         read_preamble(file, force=False)
         elements = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
         syntax = decode(_raw(elements, _TRANSFER_SYNTAX), "UI", [])
         media_class = decode(_raw(elements, _MEDIA_CLASS), "UI", [])
-        dataset = b"" if media_class == MediaStorageDirectoryStorage else file.read(size)
+        dataset = b"" if media_class == MediaStorageDirectoryStorage else file.read()
     except InvalidDicomError as error:
         raise NotUnderstood("not a DICOM file") from error
     except _PARSE_ERRORS as error:
@@ -116,14 +116,24 @@ def read_file(path: Path) -> tuple[FileMetaDataset, bytes, Header]:
     return meta, dataset, read_header(dataset, str(meta.TransferSyntaxUID))
 
 
+def read_file_header(path: Path) -> Header:
+    """Return the header of the file at `path`, of which no more than that is read."""
+    meta, dataset = _beginning(path)
+    return read_header(dataset, str(meta.TransferSyntaxUID))
+
+
 def read_evidence(path: Path) -> Dataset:
     """Return what a report may quote of a kept image; raises `NotUnderstood`."""
-    with path.open("rb") as file:
-        meta, dataset = split_file(file, size=_HEADER_BYTES)
+    meta, dataset = _beginning(path)
     try:
         return _parse(dataset, str(meta.TransferSyntaxUID), last=_LAST_EVIDENCE, only=None)
     except _PARSE_ERRORS as error:
         raise NotUnderstood(f"the header cannot be read: {type(error).__name__}") from error
+
+
+def _beginning(path: Path) -> tuple[FileMetaDataset, bytes]:
+    with path.open("rb") as file:
+        return split_file(BytesIO(file.read(_HEADER_BYTES)))
 
 
 def with_meta(header: Header, meta: FileMetaDataset) -> FileMetaDataset:

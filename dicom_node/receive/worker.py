@@ -8,13 +8,14 @@ pipe: a worker that a hostile file took over can say nothing that its parent wou
 import json
 import multiprocessing
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -29,6 +30,10 @@ _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 5.0
 # A reply is one vector and a few dozen UIDs per clip; more is a worker gone mad.
 _REPLY_BYTES = 256 << 20
+# What reading such a reply lets out.
+_SENSELESS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,37 @@ class Worker:
         be started. After any failure the process is a new one: no late answer can be taken for
         that of the next series.
         """
-        reply, data = self._ask({"embed": [str(path) for path in paths]})
+        return self._ask({"embed": [str(path) for path in paths]}, self._embedded)
+
+    def show(self, series: Sequence[Sequence[Path]]) -> Contact:
+        """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
+        return self._ask({"show": [[str(path) for path in paths] for paths in series]}, _contact)
+
+    def _ask(
+        self, request: dict[str, object], understand: Callable[[dict[str, Any], bytes], _Answer]
+    ) -> _Answer:
+        """Put one question to a living process; end it where no answer comes, or a senseless one.
+
+        `understand` takes the two parts of an answer.
+        """
+        if self._process is None or not self._process.is_alive():
+            self._restart()
+        try:
+            with self._conversation(self._encoding.timeout_s) as connection:
+                connection.send_bytes(json.dumps(request).encode())
+                reply = json.loads(connection.recv_bytes(_REPLY_BYTES))
+                if "error" in reply:
+                    raise WorkerFailed(reply["error"])
+                data = connection.recv_bytes(_REPLY_BYTES)
+            return understand(reply, data)
+        except _SENSELESS as error:
+            self.stop()
+            raise WorkerFailed("the embedding process gave an answer without sense") from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def _embedded(self, reply: dict[str, Any], data: bytes) -> Embedded:
         rows = np.frombuffer(data, np.float32).reshape(-1, self.model.dim)
         return Embedded(
             clips=tuple(
@@ -103,26 +138,6 @@ class Worker:
             skipped=tuple(Fault(**fault) for fault in reply["skipped"]),
             unreadable=tuple(Fault(**fault) for fault in reply["unreadable"]),
         )
-
-    def show(self, series: Sequence[Sequence[Path]]) -> Contact:
-        """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
-        reply, png = self._ask({"show": [[str(path) for path in paths] for paths in series]})
-        left_out = tuple(Fault(**fault) for fault in reply["left_out"])
-        return Contact(png, tuple(reply["clips"]), left_out, reply["more"])
-
-    def _ask(self, request: dict[str, object]) -> tuple[dict[str, Any], bytes]:
-        """Put one question to a living process, and end it where no answer comes."""
-        if self._process is None or not self._process.is_alive():
-            self._restart()
-        try:
-            self._send(request)
-            reply = self._receive(self._encoding.timeout_s)
-            if "error" in reply:
-                raise WorkerFailed(reply["error"])
-            return reply, self._receive_bytes(self._encoding.timeout_s)
-        except BaseException:
-            self.stop()
-            raise
 
     def interrupt(self) -> None:
         """End what the process does, from another thread: `embed` raises `WorkerStopped`."""
@@ -167,7 +182,8 @@ class Worker:
         child.close()
         self._process, self._connection = process, parent
         try:
-            hello = self._receive(_START_TIMEOUT_S)
+            with self._conversation(_START_TIMEOUT_S) as connection:
+                hello = json.loads(connection.recv_bytes(_REPLY_BYTES))
         except WorkerFailed as error:
             raise WorkerUnavailable(error.reason) from error
         if "error" in hello:
@@ -177,31 +193,36 @@ class Worker:
         log.info("worker_started", pid=process.pid, **asdict(model))
         return model
 
-    def _send(self, message: object) -> None:
-        try:
-            self._pipe().send_bytes(json.dumps(message).encode())
-        except OSError as error:
-            raise self._lost("went away") from error
+    @contextmanager
+    def _conversation(self, timeout_s: float) -> Iterator[Connection]:
+        """Lend the pipe for `timeout_s`, then kill the process at its other end.
 
-    def _receive(self, timeout_s: float) -> dict[str, Any]:
-        reply: dict[str, Any] = json.loads(self._receive_bytes(timeout_s))
-        return reply
-
-    def _receive_bytes(self, timeout_s: float) -> bytes:
-        connection = self._pipe()
-        try:
-            if not connection.poll(timeout_s):
-                raise self._lost(f"took longer than {timeout_s:g} s and was ended")
-            return connection.recv_bytes(_REPLY_BYTES)
-        except (EOFError, OSError) as error:
-            raise self._lost("died") from error
-
-    def _pipe(self) -> Connection:
-        if self._connection is None:
+        Nothing less ends a wait: it may take half of a question, or give half of an answer.
+        """
+        process, connection = self._process, self._connection
+        if process is None or connection is None:
             raise WorkerFailed("the embedding process is not running")
-        return self._connection
+        late = threading.Event()
 
-    def _lost(self, how: str) -> WorkerFailed | WorkerStopped:
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_s, end)
+        timer.start()
+        try:
+            try:
+                yield connection
+            finally:
+                timer.cancel()
+                timer.join()
+                if late.is_set():  # the next question must not meet a dying process
+                    process.join()
+        except (EOFError, OSError) as error:
+            ended = f"took longer than {timeout_s:g} s and was ended" if late.is_set() else ""
+            raise self._lost(ended) from error
+
+    def _lost(self, ended: str) -> WorkerFailed | WorkerStopped:
         process = self._process
         if process is not None:
             process.join(0.2)
@@ -210,7 +231,12 @@ class Worker:
         if self._interrupted:
             return WorkerStopped()
         because = f" (signal {signal.Signals(-code).name})" if code and code < 0 else ""
-        return WorkerFailed(f"the embedding process {how}{because}")
+        return WorkerFailed(f"the embedding process {ended or f'died{because}'}")
+
+
+def _contact(reply: dict[str, Any], png: bytes) -> Contact:
+    left_out = tuple(Fault(**fault) for fault in reply["left_out"])
+    return Contact(png, tuple(reply["clips"]), left_out, reply["more"])
 
 
 def _run(connection: Connection, encoding: Encoding) -> None:
