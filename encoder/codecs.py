@@ -100,7 +100,7 @@ def _refuse_other_sizes(
     """
     wanted, count = set(indices), frame_count(dataset)
     frames = generate_frames(
-        dataset.PixelData, number_of_frames=count, extended_offsets=_extended_offsets(dataset)
+        dataset.PixelData, number_of_frames=count, extended_offsets=extended_offsets(dataset)
     )
     for index, code in enumerate(islice(frames, max(wanted, default=-1) + 1)):
         if index in wanted:
@@ -112,7 +112,7 @@ def _refuse_other_size(dataset: Dataset, image: "_Image") -> None:
         raise ValueError("a compressed frame has another size than its header says")
 
 
-def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+def extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
     """Return the Extended Offset Table and its lengths, None unless both are there."""
     offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
     return offsets if all(offsets) else None
@@ -145,7 +145,7 @@ def _by_gdcm(dataset: Dataset, index: int) -> NDArray[np.generic]:
         dataset.PixelData,
         index,
         number_of_frames=frame_count(dataset),
-        extended_offsets=_extended_offsets(dataset),
+        extended_offsets=extended_offsets(dataset),
     )
     single = _single_frame(dataset, code)
     sitk.ProcessObject.GlobalWarningDisplayOff()

@@ -42,8 +42,8 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
 
     Raises UnreadableImage for what is not supported or too large, and `headers.READ_ERRORS`.
     """
-    if group.box is not None:
-        tiles = [read_tile(each.path, each.index or 0, group.box) for each in wanted]
+    if group.tile_file is not None and group.box is not None:
+        tiles = [read_tile(group.tile_file, each.index or 0, group.box) for each in wanted]
         return Part(tiles, decoder_name(file.file_meta.TransferSyntaxUID))
     if file.get("SOPClassUID") in waveform.ECG_CLASSES:
         in_plane_mm = (waveform.PIXEL_MM, waveform.PIXEL_MM)
@@ -65,9 +65,12 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
 
 
 def opened(path: Path, group: Group) -> Dataset:
-    """Read a file; only the header of a slide, and of a loop whose frames can come one by one."""
-    if group.box is not None:  # the header of a slide tells the place of a hundred thousand tiles
-        return dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    """Read a file; only the header of a loop whose frames can come one by one, nothing of a slide.
+
+    The header of a slide tells the place of a hundred thousand tiles: it was read once.
+    """
+    if group.tile_file is not None:
+        return group.tile_file.header
     if group.kind is Kind.CINE:
         header = dcmread(path, stop_before_pixels=True)
         if is_read_by_frame(header.file_meta.TransferSyntaxUID):

@@ -5,7 +5,7 @@ Does not own: putting slices together (`grouping`), pixel values (`pixels`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +117,23 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class TileFile:
+    """What reading a tile needs to know of its file: a header may take seconds to parse.
+
+    `header` holds what says how pixels are stored, `pixels_at` is the offset of their value.
+    """
+
+    path: Path
+    header: Dataset
+    pixels_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Frames that make one clip, in the order of T; `spacing` as in `Clip`, planes as stored.
 
-    `geometry` says where the frames stand, None where the file does not. `box` is the part of a
-    slide's tile that is read, None where frames are read whole.
+    `geometry` says where the frames stand, None where the file does not. `box` is the part that is
+    read of a tile in `tile_file`; both are None where frames are read whole.
     """
 
     kind: Kind
@@ -129,6 +141,7 @@ class Group:
     spacing: tuple[float, float, float]
     geometry: Geometry | None = None
     box: Box | None = None
+    tile_file: TileFile | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
