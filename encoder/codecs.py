@@ -88,7 +88,8 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
 
 def is_read_by_frame(transfer_syntax_uid: str) -> bool:
     """Say whether `decode` can take single frames from a file that is not in memory."""
-    return DECODERS.get(transfer_syntax_uid) in ("", "pydicom")
+    is_deflated = transfer_syntax_uid == uid.DeflatedExplicitVRLittleEndian
+    return DECODERS.get(transfer_syntax_uid) in ("", "pydicom") and not is_deflated
 
 
 def _refuse_other_sizes(

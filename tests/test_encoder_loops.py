@@ -42,10 +42,17 @@ def test_of_a_long_loop_only_the_sampled_frames_come_into_memory(tmp_path: Path)
     np.testing.assert_array_equal(clip.array[0], dcmread(path).pixel_array[indices])
 
 
-def test_a_loop_is_read_from_disk_as_it_is_from_memory(tmp_path: Path) -> None:
+def deflated(dataset: Dataset) -> None:
+    dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("change", [lambda dataset: dataset.compress(uid.RLELossless), deflated])
+def test_a_compressed_loop_is_read_as_it_was_stored(
+    tmp_path: Path, change: Callable[[Dataset], None]
+) -> None:
     path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(8, 8))
     stored = dcmread(path).pixel_array
-    edited(path, path, lambda dataset: dataset.compress(uid.RLELossless))
+    edited(path, path, change)
     np.testing.assert_array_equal(read_one(path).array[0], stored)
 
 
