@@ -14,6 +14,9 @@ from encoder.resample import fit, resample
 FIXED_RANGES: dict[Unit, tuple[float, float]] = {
     # As CT-CLIP (Hamamci et al., arXiv:2403.17834): air to dense bone in one window.
     Unit.HOUNSFIELD: (-1000.0, 1000.0),
+    # As the baseline of the autoPET challenge (github.com/lab-midas/autoPET, monai_unet.py): only
+    # brain, bladder and the hottest lesions take up more than 15 times their share.
+    Unit.SUV: (0.0, 15.0),
     Unit.COLOUR: (0.0, 255.0),
 }
 # For any other unit, as nnU-Net and torchio: robust against a few hot pixels
