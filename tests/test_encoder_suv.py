@@ -218,7 +218,22 @@ def test_a_pet_series_reads_as_uptake_slice_by_slice(tmp_path: Path) -> None:
     stored = np.stack([dcmread(path).pixel_array for path in paths]).astype(np.float64)
     expected = stored * np.array([1, 2, 3])[:, None, None] * 70_000 / (350e6 / 2)
     np.testing.assert_allclose(clip.array[0], expected, rtol=1e-5)
-    assert normalise(clip, Extent(frames=4, height=16, width=16)).array.max() == 1
+
+
+def test_the_same_counts_after_twice_the_dose_are_half_as_bright(tmp_path: Path) -> None:
+    pictures = []
+    for dose_bq in (350e6, 700e6):
+        drug = pet(RadionuclideTotalDose=dose_bq).RadiopharmaceuticalInformationSequence
+        paths = described(
+            tmp_path / str(dose_bq),
+            lambda dataset, drug=drug: setattr(  # type: ignore[misc]
+                dataset, "RadiopharmaceuticalInformationSequence", drug
+            ),
+        )
+        (group,) = assemble(paths).groups
+        pictures.append(normalise(read(group), Extent(frames=4, height=16, width=16)).array)
+    assert pictures[0].max() > 0.05
+    np.testing.assert_allclose(pictures[1], pictures[0] / 2, atol=1e-6)
 
 
 def test_a_pet_series_without_weight_keeps_its_stored_scale(tmp_path: Path) -> None:
