@@ -56,7 +56,8 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
         part = _video(file, max_bytes)
     else:
         indices = _indices(file, wanted)
-        frames = max(len(indices), len(group.frames))
+        is_volume = group.kind is Kind.VOLUME  # is shrunk bit by bit: only this bit is decoded
+        frames = len(indices) if is_volume else max(len(indices), len(group.frames))
         _guard(file, wanted[0].sop_instance_uid, frames, max_bytes)
         is_loop = group.kind is Kind.CINE and len(indices) > 1
         step_s = _step_s(file, indices) if is_loop else None

@@ -46,8 +46,15 @@ def read(group: Group, *, threads: int = 1, max_bytes: int = MAX_DECODED_BYTES) 
     decoded, or unlike the others of its group; OSError where it cannot be opened.
     """
     step, in_plane_mm = group.spacing[0], group.spacing[1:]
+    read_parts: list[Part] = []
+    read_bytes = 0
     with quiet():
-        read_parts = list(parts(group, threads=threads, max_bytes=max_bytes))
+        for part in parts(group, threads=threads, max_bytes=max_bytes):
+            read_parts.append(part)
+            read_bytes += sum(picture.values.nbytes for picture in part.pictures)
+            if read_bytes > max_bytes:
+                limit = f"more than {max_bytes / 2**30:.1f} GiB decoded, which is the limit"
+                raise UnreadableImage(group.frames[0].sop_instance_uid, limit)
     for part in read_parts:
         step = step if part.step_s is None else part.step_s
         in_plane_mm = part.in_plane_mm or in_plane_mm
@@ -57,9 +64,10 @@ def read(group: Group, *, threads: int = 1, max_bytes: int = MAX_DECODED_BYTES) 
 def parts(group: Group, *, threads: int = 1, max_bytes: int = MAX_DECODED_BYTES) -> Iterator[Part]:
     """Decode a group bit by bit, in order of T; what is not taken yet is `threads` parts at most.
 
-    A volume comes in parts of at most `RUN_FRAMES`, anything else file by file. Each file is opened
-    once. The number of threads changes no value: it is only decoders that run side by side. Raises
-    as `read` does; warnings are the caller's to silence, for filters belong to no thread.
+    A volume comes in parts of at most `RUN_FRAMES`, and each part has `max_bytes` to itself;
+    anything else comes file by file. Each file is opened once. The number of threads changes no
+    value: it is only decoders that run side by side. Raises as `read` does; warnings are the
+    caller's to silence, for filters belong to no thread.
     """
 
     def decoded(job: _Job) -> Part:
@@ -110,18 +118,15 @@ def stack(parts: Sequence[Part], group: Group, spacing: tuple[float, float, floa
     sources = tuple(dict.fromkeys(frame.sop_instance_uid for frame in group.frames))
     if len({(picture.values.shape, picture.unit) for picture in pictures}) != 1:
         raise UnreadableImage(sources[0], "the frames of its group differ in size or meaning")
-    frozen = group.kind is Kind.CINE and all(
-        np.array_equal(each.values, pictures[0].values) for each in pictures
-    )
-    if frozen:
-        pictures, spacing = pictures[:1], (0.0, *spacing[1:])
+    kind, first = group.kind, pictures[0].values
+    if kind is not Kind.VOLUME:  # a video is what its stream is, whatever its header counts
+        kind = Kind.CINE
+        if all(np.array_equal(each.values, first) for each in pictures):
+            kind, pictures, spacing = Kind.STILL, pictures[:1], (0.0, *spacing[1:])
     valid = None
     if any(picture.valid is not None for picture in pictures):
         whole = np.ones(pictures[0].values.shape[1:], dtype=np.bool_)
         valid = np.stack([whole if p.valid is None else p.valid for p in pictures])
-    kind = group.kind
-    if kind is not Kind.VOLUME:  # a video is what its stream is, whatever its header counts
-        kind = Kind.CINE if len(pictures) > 1 else Kind.STILL
     return Clip(
         array=np.stack([picture.values for picture in pictures], axis=1),
         spacing=spacing,
