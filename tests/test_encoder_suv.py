@@ -70,6 +70,24 @@ def test_an_offset_from_utc_does_not_shift_the_clock_on_the_wall() -> None:
     assert suv_factor(zoned) == pytest.approx(suv_factor(pet()))
 
 
+def test_antibodies_are_scanned_days_after_the_injection() -> None:
+    """Zirconium 89, six days."""
+    half_life_s = 78.4 * 3600
+    slow = pet(RadionuclideHalfLife=half_life_s, RadiopharmaceuticalStartDateTime="20251226120000")
+    expected = 70_000 / (350e6 * 2 ** (-6 * 86400 / half_life_s))
+    assert suv_factor(slow) == pytest.approx(expected)
+
+
+def test_a_time_that_no_clock_shows_gives_no_uptake() -> None:
+    changes = {"RadiopharmaceuticalStartDateTime": None}
+    dataset = pet(**changes)
+    drug = dataset.RadiopharmaceuticalInformationSequence[0]
+    drug.RadiopharmaceuticalStartTime = "1100"
+    assert suv_factor(dataset) is not None
+    drug["RadiopharmaceuticalStartTime"].value = "9999"
+    assert suv_factor(dataset) is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [
