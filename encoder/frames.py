@@ -111,9 +111,9 @@ def _indices(dataset: Dataset, wanted: Sequence[Frame]) -> list[int]:
     return [shown[number] for number in picked]
 
 
-def _step_s(dataset: Dataset, indices: Sequence[int]) -> float:
+def _step_s(dataset: Dataset, indices: Sequence[int]) -> float | None:
     times = frame_times(dataset)
-    return 0.0 if times is None else float(np.ptp(times[indices]) / (len(indices) - 1))
+    return None if times is None else float(np.ptp(times[indices]) / (len(indices) - 1))
 
 
 def _guard(dataset: Dataset, instance: str, frames: int, max_bytes: int) -> None:
