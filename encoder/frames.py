@@ -14,7 +14,7 @@ from pydicom import Dataset, dcmread
 
 from encoder import foreground, regions, waveform
 from encoder.clip import Kind
-from encoder.codecs import DECODERS, PYAV, decode, decoder_name, is_read_by_frame
+from encoder.codecs import DECODERS, PYAV, decode, decoder_name, index_frames, is_read_by_frame
 from encoder.errors import UnreadableImage
 from encoder.headers import evenly, frame_count, frame_times
 from encoder.laterality import is_mirrored_picture, mirrored
@@ -76,7 +76,9 @@ def opened(path: Path, group: Group) -> Dataset:
         header = dcmread(path, stop_before_pixels=True)
         if is_read_by_frame(header.file_meta.TransferSyntaxUID):
             return header
-    return dcmread(path)
+    file = dcmread(path)
+    index_frames(file)
+    return file
 
 
 def _framed(part: Part, dataset: Dataset, group: Group) -> Part:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from planes import CLEAN_MM, assembled, axial
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, encaps
 
 from encoder import pixels
 from encoder.clip import Kind
@@ -53,6 +53,37 @@ def test_threads_share_the_frames_of_one_file(
     single, several = (read(group, threads=threads).array for threads in (1, 3))
     np.testing.assert_array_equal(single, several)
     np.testing.assert_array_equal(single[:, :count], single[:, count:])
+
+
+@pytest.mark.parametrize("fragments", [1, 2])
+@pytest.mark.parametrize(
+    "name", ["emri_small_jpeg_2k_lossless.dcm", "emri_small_jpeg_ls_lossless.dcm"]
+)
+def test_frames_without_a_table_of_offsets_are_looked_for_once(
+    bundled: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    fragments: int,
+) -> None:
+    dataset = dcmread(bundled(name))
+    count = int(dataset.NumberOfFrames)
+    codes = list(encaps.generate_frames(dataset.PixelData, number_of_frames=count))
+    groups = []
+    for has_bot in (True, False):
+        path = tmp_path / f"{has_bot}.dcm"
+        dataset.PixelData = encaps.encapsulate(codes, fragments, has_bot=has_bot)
+        dataset.save_as(path)
+        frames = tuple(Frame(path, dataset.SOPInstanceUID, index) for index in range(count))
+        groups.append(Group(Kind.VOLUME, frames, (1.0, 1.0, 1.0)))
+    expected = read(groups[0]).array
+    walks: list[int] = []
+    real = encaps.parse_fragments
+    monkeypatch.setattr(
+        encaps, "parse_fragments", lambda *a, **k: (walks.append(1), real(*a, **k))[1]
+    )
+    np.testing.assert_array_equal(read(groups[1]).array, expected)
+    assert len(walks) == 1
 
 
 @pytest.mark.parametrize("count", [2, MAX_OPEN_FILES, MAX_OPEN_FILES + 1])
