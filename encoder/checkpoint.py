@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from encoder.config import EncoderConfig
 from encoder.errors import BadCheckpoint
 from encoder.model import initial_weights, weight_shapes
+from encoder.normalise import RULES
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "weights"
@@ -111,12 +112,12 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def model_id(checkpoint: Checkpoint) -> str:
-    """Hash configuration and tensors: the same id means the same vectors.
+    """Hash configuration, rules of reading and tensors: the same id means the same vectors.
 
-    The first 16 hex digits of SHA-256 over the canonical JSON of the config, then over name,
-    shape, dtype and little-endian bytes of each tensor in the order of names.
+    The first 16 hex digits of SHA-256 over the canonical JSON of the config with `RULES`, then over
+    name, shape, dtype and little-endian bytes of each tensor in the order of names.
     """
-    config = asdict(checkpoint.description.config)
+    config = {**asdict(checkpoint.description.config), "rules": RULES}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode())
     for name, tensor in sorted(checkpoint.tensors.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())

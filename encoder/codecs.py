@@ -8,7 +8,6 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,13 @@ import SimpleITK
 from numpy.typing import NDArray
 from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate, generate_frames, get_frame
+from pydicom.encaps import (
+    encapsulate,
+    encapsulate_extended,
+    generate_frames,
+    get_frame,
+    parse_basic_offsets,
+)
 from pydicom.pixels.utils import iter_pixels
 
 from encoder.headers import frame_count
@@ -88,7 +93,8 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
 
 def is_read_by_frame(transfer_syntax_uid: str) -> bool:
     """Say whether `decode` can take single frames from a file that is not in memory."""
-    return DECODERS.get(transfer_syntax_uid) in ("", "pydicom")
+    is_deflated = transfer_syntax_uid == uid.DeflatedExplicitVRLittleEndian
+    return DECODERS.get(transfer_syntax_uid) in ("", "pydicom") and not is_deflated
 
 
 def _refuse_other_sizes(
@@ -98,13 +104,8 @@ def _refuse_other_sizes(
 
     Else a frame of a few kilobytes could take gigabytes, whatever the header was allowed.
     """
-    wanted, count = set(indices), frame_count(dataset)
-    frames = generate_frames(
-        dataset.PixelData, number_of_frames=count, extended_offsets=_extended_offsets(dataset)
-    )
-    for index, code in enumerate(islice(frames, max(wanted, default=-1) + 1)):
-        if index in wanted:
-            _refuse_other_size(dataset, image_of(code))
+    for index in indices:
+        _refuse_other_size(dataset, image_of(_coded_frame(dataset, index)))
 
 
 def _refuse_other_size(dataset: Dataset, image: "_Image") -> None:
@@ -112,7 +113,31 @@ def _refuse_other_size(dataset: Dataset, image: "_Image") -> None:
         raise ValueError("a compressed frame has another size than its header says")
 
 
-def _extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+def index_frames(dataset: Dataset) -> None:
+    """Give still frames that have no table of offsets one: else each look walks over them all.
+
+    Raises ValueError where the frames cannot be told apart.
+    """
+    is_coded = DECODERS.get(dataset.file_meta.TransferSyntaxUID) not in (None, "", PYAV)
+    count, code = frame_count(dataset), dataset.get("PixelData")
+    if not is_coded or count == 1 or not code:
+        return
+    if not extended_offsets(dataset) and not parse_basic_offsets(code):
+        frames = list(generate_frames(code, number_of_frames=count))
+        dataset.PixelData, offsets, lengths = encapsulate_extended(frames)
+        dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths = offsets, lengths
+
+
+def _coded_frame(dataset: Dataset, index: int) -> bytes:
+    return get_frame(
+        dataset.PixelData,
+        index,
+        number_of_frames=frame_count(dataset),
+        extended_offsets=extended_offsets(dataset),
+    )
+
+
+def extended_offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
     """Return the Extended Offset Table and its lengths, None unless both are there."""
     offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
     return offsets if all(offsets) else None
@@ -141,13 +166,7 @@ def _by_gdcm(dataset: Dataset, index: int) -> NDArray[np.generic]:
     So neither inversion nor rescale is applied, and no length of the hostile header is believed.
     The file is in memory only: nothing is left behind where the process is killed.
     """
-    code = get_frame(
-        dataset.PixelData,
-        index,
-        number_of_frames=frame_count(dataset),
-        extended_offsets=_extended_offsets(dataset),
-    )
-    single = _single_frame(dataset, code)
+    single = _single_frame(dataset, _coded_frame(dataset, index))
     sitk.ProcessObject.GlobalWarningDisplayOff()
     descriptor = os.memfd_create("frame")
     with os.fdopen(descriptor, "wb") as file:

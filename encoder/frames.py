@@ -14,7 +14,7 @@ from pydicom import Dataset, dcmread
 
 from encoder import foreground, regions, waveform
 from encoder.clip import Kind
-from encoder.codecs import DECODERS, PYAV, decode, decoder_name, is_read_by_frame
+from encoder.codecs import DECODERS, PYAV, decode, decoder_name, index_frames, is_read_by_frame
 from encoder.errors import UnreadableImage
 from encoder.headers import evenly, frame_count, frame_times
 from encoder.laterality import is_mirrored_picture, mirrored
@@ -42,8 +42,8 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
 
     Raises UnreadableImage for what is not supported or too large, and `headers.READ_ERRORS`.
     """
-    if group.box is not None:
-        tiles = [read_tile(each.path, each.index or 0, group.box) for each in wanted]
+    if group.tile_file is not None and group.box is not None:
+        tiles = [read_tile(group.tile_file, each.index or 0, group.box) for each in wanted]
         return Part(tiles, decoder_name(file.file_meta.TransferSyntaxUID))
     if file.get("SOPClassUID") in waveform.ECG_CLASSES:
         in_plane_mm = (waveform.PIXEL_MM, waveform.PIXEL_MM)
@@ -56,7 +56,8 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
         part = _video(file, max_bytes)
     else:
         indices = _indices(file, wanted)
-        frames = max(len(indices), len(group.frames))
+        is_volume = group.kind is Kind.VOLUME  # is shrunk bit by bit: only this bit is decoded
+        frames = len(indices) if is_volume else max(len(indices), len(group.frames))
         _guard(file, wanted[0].sop_instance_uid, frames, max_bytes)
         is_loop = group.kind is Kind.CINE and len(indices) > 1
         step_s = _step_s(file, indices) if is_loop else None
@@ -65,14 +66,19 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
 
 
 def opened(path: Path, group: Group) -> Dataset:
-    """Read a file; only the header of a slide, and of a loop whose frames can come one by one."""
-    if group.box is not None:  # the header of a slide tells the place of a hundred thousand tiles
-        return dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    """Read a file; only the header of a loop whose frames can come one by one, nothing of a slide.
+
+    The header of a slide tells the place of a hundred thousand tiles: it was read once.
+    """
+    if group.tile_file is not None:
+        return group.tile_file.header
     if group.kind is Kind.CINE:
         header = dcmread(path, stop_before_pixels=True)
         if is_read_by_frame(header.file_meta.TransferSyntaxUID):
             return header
-    return dcmread(path)
+    file = dcmread(path)
+    index_frames(file)
+    return file
 
 
 def _framed(part: Part, dataset: Dataset, group: Group) -> Part:
@@ -107,9 +113,9 @@ def _indices(dataset: Dataset, wanted: Sequence[Frame]) -> list[int]:
     return [shown[number] for number in picked]
 
 
-def _step_s(dataset: Dataset, indices: Sequence[int]) -> float:
+def _step_s(dataset: Dataset, indices: Sequence[int]) -> float | None:
     times = frame_times(dataset)
-    return 0.0 if times is None else float(np.ptp(times[indices]) / (len(indices) - 1))
+    return None if times is None else float(np.ptp(times[indices]) / (len(indices) - 1))
 
 
 def _guard(dataset: Dataset, instance: str, frames: int, max_bytes: int) -> None:

@@ -1,7 +1,7 @@
 """Lets both organs of a pair look alike: right breasts and left eyes are read as mirror images.
 
-Owns: which side a frame shows, which sides are mirrored, mirroring a picture. Does not own: the
-places of slices, of which `slices` negates the x axis for the same reason.
+Owns: which side a frame shows, which sides are mirrored, mirroring a picture or where a slice
+stands. Does not own: reading the places of slices (`slices`).
 So a finding in one breast (eye) lies near the same finding in the other, as radiologists hang
 mammograms and as fundus photographs are compared.
 """
@@ -9,6 +9,7 @@ mammograms and as fundus photographs are compared.
 import numpy as np
 from pydicom import Dataset, uid
 
+from encoder.geometry import Vector
 from encoder.headers import macro
 from encoder.photometry import Picture
 
@@ -63,6 +64,24 @@ def is_mirrored_picture(dataset: Dataset, index: int | None) -> bool:
     if dataset.get("SOPClassUID") in _BREAST and rows in ("A", "P"):
         return rows == "P"
     return is_mirrored(dataset, index)
+
+
+def hung(
+    dataset: Dataset, index: int | None, cosines: tuple[float, ...], position_mm: tuple[float, ...]
+) -> tuple[tuple[float, ...], Vector]:
+    """Give the direction cosines and the position of a slice as both organs of a pair share them.
+
+    The x axis of one organ is negated. The planes of a tomosynthesis hang as the pictures of a
+    breast do, whatever the angle of the projection: as stored, the chest wall on the left.
+    """
+    lateral = -1.0 if is_mirrored(dataset, index) else 1.0
+    row, column, place_mm = np.array([*cosines, *position_mm]).reshape(3, 3) * (lateral, 1, 1)
+    if dataset.get("SOPClassUID") == uid.BreastTomosynthesisImageStorage:
+        turn = -1.0 if row[1] > 0 else 1.0  # rows that run to the back, with y
+        axes = np.array([turn * row, column, turn * np.cross(row, column)])
+        row, column, place_mm = np.array([turn, 0, 0]), np.array([0, 1, 0]), axes @ place_mm
+    x_mm, y_mm, z_mm = place_mm.tolist()
+    return (*row.tolist(), *column.tolist()), (x_mm, y_mm, z_mm)
 
 
 def mirrored(whole: Picture) -> Picture:

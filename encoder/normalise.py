@@ -11,11 +11,18 @@ from encoder.clip import Clip, Kind, Unit
 from encoder.config import Extent
 from encoder.resample import fit, resample
 
+# Counted up with every change of what the network sees of the same file: part of a model's id, so
+# that vectors made before and after never meet in one ranking.
+RULES = 1
+
 # One window for all three channels, or one for each. A CT in the windows of the reading room: lung
 # (W 1500, L -600), mediastinum (W 400, L 40), bone (W 1800, L 400), as in Pillar-0's multi-window
 # tokens (arXiv:2511.17803). Bodies differ by soft tissue, which one wide window squeezes together.
 WINDOWS: dict[Unit, tuple[tuple[float, float], ...]] = {
     Unit.HOUNSFIELD: ((-1350.0, 150.0), (-160.0, 240.0), (-500.0, 1300.0)),
+    # As the baseline of the autoPET challenge (github.com/lab-midas/autoPET, monai_unet.py): only
+    # brain, bladder and the hottest lesions take up more than 15 times their share.
+    Unit.SUV: ((0.0, 15.0),),
     Unit.COLOUR: ((0.0, 255.0),),
 }
 # For any other unit, as nnU-Net and torchio: robust against a few hot pixels

@@ -5,7 +5,7 @@ Does not own: putting slices together (`grouping`), pixel values (`pixels`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydicom.multival import MultiValue
 from encoder.clip import Kind
 from encoder.geometry import Geometry, Vector
 from encoder.headers import floats, frame_count, macro
-from encoder.laterality import is_mirrored, side
+from encoder.laterality import hung, is_mirrored_picture, side
 from encoder.regions import Box
 from encoder.selection import image_type
 
@@ -103,8 +103,13 @@ MARKS: tuple[Mark, ...] = (
     ),
 )
 
+_ORIENTATION: _Sources = (
+    ("PlaneOrientationSequence", "ImageOrientationPatient"),
+    ("ImageOrientationPatient",),
+)
+
 Value = str | tuple[float, ...] | None
-_Place = tuple[tuple[float, ...], tuple[float, ...]]  # direction cosines, position in mm
+_Place = tuple[tuple[float, ...], Vector]  # direction cosines, position in mm
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +122,23 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class TileFile:
+    """What reading a tile needs to know of its file: a header may take seconds to parse.
+
+    `header` holds what says how pixels are stored, `pixels_at` is the offset of their value.
+    """
+
+    path: Path
+    header: Dataset
+    pixels_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Frames that make one clip, in the order of T; `spacing` as in `Clip`, planes as stored.
 
-    `geometry` says where the frames stand, None where the file does not. `box` is the part of a
-    slide's tile that is read, None where frames are read whole.
+    `geometry` says where the frames stand, None where the file does not. `box` is the part that is
+    read of a tile in `tile_file`; both are None where frames are read whole.
     """
 
     kind: Kind
@@ -129,6 +146,7 @@ class Group:
     spacing: tuple[float, float, float]
     geometry: Geometry | None = None
     box: Box | None = None
+    tile_file: TileFile | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +185,7 @@ HEADER_KEYWORDS = (
     "ConversionType",
     "ImageLaterality",
     "Laterality",
+    "PatientOrientation",
     "PresentationIntentType",
     "SeriesDescription",
     "VolumeBasedCalculationTechnique",
@@ -240,25 +259,24 @@ def _slice(header: Dataset, frame: Frame, sameness: tuple[object, ...]) -> Slice
     if (place := _place(header, frame)) is None:
         place = _place_in_stack(header, frame)
         stack_uid = frame.sop_instance_uid  # nothing says where it stands to another one
-    if place is None:
+    if place is None or max(map(abs, place[1])) > MAX_MM:
         return None
     cosines, position_mm = place
-    if is_mirrored(header, frame.index):
-        cosines = (-cosines[0], *cosines[1:3], -cosines[3], *cosines[4:])
-        position_mm = (-position_mm[0], *position_mm[1:])
-    if not _spans_a_plane(cosines) or max(map(abs, position_mm)) > MAX_MM:
-        return None
+    projection: Value = None
+    if header.SOPClassUID == uid.BreastTomosynthesisImageStorage:  # all its planes hang alike
+        projection = _value(header, frame.index, _ORIENTATION)
     return Slice(
         frame=frame,
         sameness=(
             *sameness,
             stack_uid,
+            projection,
             side(header, frame.index),
             *(_value(header, frame.index, sources) for sources in _ALWAYS),
         ),
         frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
         plane=(*cosines, *pixel_spacing_mm(header, frame.index)),
-        position_mm=(position_mm[0], position_mm[1], position_mm[2]),
+        position_mm=position_mm,
         marks=tuple(_value(header, frame.index, mark.sources) for mark in MARKS),
         age=_age(header, frame),
         step_s=(floats(header.get("TemporalResolution"), 1) or (0.0,))[0] / 1000,
@@ -270,9 +288,9 @@ def _place(header: Dataset, frame: Frame) -> _Place | None:
     cosines = floats(orientation.get("ImageOrientationPatient"), 6)
     plane = macro(header, "PlanePositionSequence", frame.index)
     position_mm = floats(plane.get("ImagePositionPatient"), 3)
-    if cosines is None or position_mm is None:
+    if cosines is None or position_mm is None or not _spans_a_plane(cosines):
         return None
-    return cosines, position_mm
+    return hung(header, frame.index, cosines, position_mm)
 
 
 def _place_in_stack(header: Dataset, frame: Frame) -> _Place | None:
@@ -285,7 +303,8 @@ def _place_in_stack(header: Dataset, frame: Frame) -> _Place | None:
     steps_mm = (measures.get(name) for name in ("SpacingBetweenSlices", "SliceThickness"))
     known_mm = (step[0] for value in steps_mm if (step := floats(value, 1)) and step[0] > 0)
     step_mm = next(known_mm, _UNKNOWN_STEP_MM)
-    return (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, frame.index * step_mm)
+    along = -1.0 if is_mirrored_picture(header, frame.index) else 1.0
+    return (along, 0.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, frame.index * step_mm)
 
 
 def _spans_a_plane(cosines: Sequence[float]) -> bool:

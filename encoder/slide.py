@@ -108,9 +108,10 @@ def _fields(slide: Sequence[Tiles]) -> Iterator[Group]:
         (top, left), (rows, columns) = inner[number].tolist(), extent.tolist()
         yield Group(
             kind=Kind.STILL,
-            frames=(Frame(tiles.path, tiles.sop_instance_uid, int(index[number])),),
+            frames=(Frame(tiles.file.path, tiles.sop_instance_uid, int(index[number])),),
             spacing=(0.0, *spacing_mm),
             box=Box(top, top + rows, left, left + columns),
+            tile_file=tiles.file,
         )
 
 

@@ -59,7 +59,8 @@ def _pairs(item: Dataset, count: int) -> Iterator[tuple[int, tuple[int, ...]]]:
     operation = item.get("MaskOperation")
     if operation == "AVG_SUB":
         numbers = np.unique(np.atleast_1d(item.get("MaskFrameNumbers") or [])).astype(int) - 1
-        yield from ((frame, tuple(numbers.tolist())) for frame in frames)
+        mask = tuple(numbers.tolist())  # one for all: a hostile loop has a thousand million pairs
+        yield from ((frame, mask) for frame in frames)
     elif operation == "TID":
         yield from ((frame, (frame - offset,)) for frame in frames)
     elif operation == "REV_TID":  # time runs backwards: the mask goes back as the frame goes on

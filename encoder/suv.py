@@ -20,6 +20,7 @@ from encoder.headers import floats, macros
 
 GRAMS_PER_KG = 1000.0
 MIN_DOSE_BQ = 1e5  # nobody is given less: the number is in MBq, as in nuclear medicine, or wrong
+MAX_HALF_LIVES = 20  # between injection and scan: a millionth is left, so the dates are wrong
 _ONE_DAY = timedelta(days=1)
 _PHILIPS_PET = "Philips PET Private Group"
 _CORRECTIONS = {"DECY", "ATTN"}  # without these a count is no activity
@@ -93,7 +94,7 @@ def _from_activity(dataset: Dataset) -> float | None:
         return None
     is_enhanced = "DecayCorrected" in dataset
     decay_s = (_enhanced_decay_s if is_enhanced else _decay_s)(dataset, information)
-    if decay_s is None:
+    if decay_s is None or not 0 <= decay_s <= MAX_HALF_LIVES * half_life_s:
         return None
     return weight_kg * GRAMS_PER_KG / (dose_bq * 2 ** (-decay_s / half_life_s))
 
@@ -128,25 +129,30 @@ def _decay_s(dataset: Dataset, information: Dataset) -> float | None:
         administered = _local(str(value))
     elif time := information.get("RadiopharmaceuticalStartTime"):
         administered = _local(f"{dataset.SeriesDate}{time}")
-        if administered > start:
+        if administered is not None and administered > start:
             administered -= _ONE_DAY  # it was before midnight
     else:
         return None
     return _elapsed_s(administered, start)
 
 
-def _elapsed_s(administered: datetime, corrected_to: datetime) -> float | None:
-    elapsed = corrected_to - administered
-    return elapsed.total_seconds() if timedelta(0) <= elapsed < _ONE_DAY else None
+def _elapsed_s(administered: datetime | None, corrected_to: datetime | None) -> float | None:
+    if administered is None or corrected_to is None:
+        return None
+    return (corrected_to - administered).total_seconds()
 
 
 def _moment(date: object, time: object) -> datetime | None:
     return _local(f"{date}{time}") if date and time else None
 
 
-def _local(text: str) -> datetime:
-    """Read a DT as the clock on the wall showed it."""
-    return datetime.combine((moment := DT(text)).date(), moment.time())
+def _local(text: str) -> datetime | None:
+    """Read a DT as the clock on the wall showed it, None where there is no such moment."""
+    try:
+        moment = DT(text)
+    except ValueError:
+        return None
+    return None if moment is None else datetime.combine(moment.date(), moment.time())
 
 
 def _philips_scale(dataset: Dataset) -> object:

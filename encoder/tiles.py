@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, uid
 from pydicom.encaps import encapsulate, get_frame
 
-from encoder.codecs import DECODERS, PYAV, decode
+from encoder.codecs import DECODERS, PYAV, decode, extended_offsets
 from encoder.headers import floats
 from encoder.photometry import Picture, picture
 from encoder.regions import Box
-from encoder.slices import pixel_spacing_mm
+from encoder.slices import TileFile, pixel_spacing_mm
 
 MAX_TILES = 2_000_000  # of one instance: a slide of 10 x 10 cm at 0.25 µm has 1.6 of 256 x 256
 MAX_TILE_PIXELS = 4096 * 4096
@@ -60,6 +60,7 @@ _HEADER_KEYWORDS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
+_OF_ALL_FRAMES = ("NumberOfFrames", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 _LITTLE_ENDIAN = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)
 
 
@@ -71,7 +72,7 @@ class Tiles:
     at the edge may reach beyond the matrix. Instances with one `level` belong to one image.
     """
 
-    path: Path
+    file: TileFile
     sop_instance_uid: str
     flavour: str  # VOLUME, THUMBNAIL, LABEL or OVERVIEW (PS3.3 C.8.12.4.1.1)
     shows_label: bool
@@ -90,7 +91,10 @@ def read_tiles(path: Path) -> Tiles:
 
     Raises ValueError where the header claims what no slide has, or one of `headers.READ_ERRORS`.
     """
-    header = dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER_KEYWORDS))
+    with path.open("rb") as file:
+        header = dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER_KEYWORDS))
+        # What is in front of the value: tag and length, and a VR with two bytes where explicit.
+        pixels_at = file.tell() + (8 if header.file_meta.TransferSyntaxUID.is_implicit_VR else 12)
     size = (int(header.TotalPixelMatrixRows), int(header.TotalPixelMatrixColumns))
     tile = (int(header.Rows), int(header.Columns))
     if min(*size, *tile) < 1 or tile[0] * tile[1] > MAX_TILE_PIXELS:
@@ -98,7 +102,7 @@ def read_tiles(path: Path) -> Tiles:
     index, top, left = _places(header, size, tile)
     image_type = [*np.atleast_1d(header.get("ImageType") or []), "", "", ""]
     return Tiles(
-        path=path,
+        file=TileFile(path, _pixel_header(header), pixels_at),
         sop_instance_uid=str(header.SOPInstanceUID),
         flavour=str(image_type[2]),
         shows_label=header.get("SpecimenLabelInImage") == "YES",
@@ -111,6 +115,21 @@ def read_tiles(path: Path) -> Tiles:
         top=top,
         left=left,
     )
+
+
+def _pixel_header(header: Dataset) -> Dataset:
+    """Leave out the places of the tiles, which nobody asks for again."""
+    pixels = _copied(header)
+    for keyword in set(_HEADER_KEYWORDS).difference(_PIXEL_KEYWORDS):
+        pixels.pop(keyword, None)
+    return pixels
+
+
+def _copied(header: Dataset) -> Dataset:
+    """Take a header with the same elements: some may be added or left out, none may be changed."""
+    elements = header[:]
+    elements.file_meta = header.file_meta
+    return elements
 
 
 def _spacing_mm(header: Dataset, size: tuple[int, int]) -> tuple[float, float]:
@@ -151,24 +170,22 @@ def _places(
     return np.array(list(corners.values()), dtype=np.int64), places[:, 0], places[:, 1]
 
 
-def read_tile(path: Path, index: int, box: Box) -> Picture:
-    """Decode one frame and cut it to `box`; of the file no other frame is read.
+def read_tile(source: TileFile, index: int, box: Box) -> Picture:
+    """Decode one frame and cut it to `box`; of the file nothing else is read.
 
     Raises ValueError where the transfer syntax is none of a slide, or `headers.READ_ERRORS`.
     """
-    with path.open("rb") as file:
-        dataset = dcmread(file, stop_before_pixels=True, specific_tags=list(_PIXEL_KEYWORDS))
-        syntax = dataset.file_meta.TransferSyntaxUID
-        if DECODERS.get(syntax, PYAV) == PYAV or not (
-            syntax.is_encapsulated or syntax in _LITTLE_ENDIAN
-        ):
-            raise ValueError(f"transfer syntax {syntax} is not supported for tiles")
-        if dataset.Rows * dataset.Columns > MAX_TILE_PIXELS:
-            raise ValueError(f"tiles of {dataset.Rows} x {dataset.Columns} pixels cannot be read")
-        # What is in front of the value: tag and length, and a VR with two bytes where explicit.
-        file.seek(8 if syntax.is_implicit_VR else 12, 1)
+    dataset = _copied(source.header)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if DECODERS.get(syntax, PYAV) == PYAV or not (
+        syntax.is_encapsulated or syntax in _LITTLE_ENDIAN
+    ):
+        raise ValueError(f"transfer syntax {syntax} is not supported for tiles")
+    with source.path.open("rb") as file:
+        file.seek(source.pixels_at)
         dataset.PixelData = _frame(file, dataset, index)
-    dataset.NumberOfFrames = 1
+    for keyword in _OF_ALL_FRAMES:
+        dataset.pop(keyword, None)
     dataset["PixelData"].is_undefined_length = syntax.is_encapsulated
     (stored,) = decode(dataset, [0])
     return picture(dataset, stored[box.top : box.bottom, box.left : box.right], 0)
@@ -177,14 +194,11 @@ def read_tile(path: Path, index: int, box: Box) -> Picture:
 def _frame(file: BinaryIO, dataset: Dataset, index: int) -> bytes:
     """Read the bytes of one frame, as the pixel data of an image that has no other."""
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-            dataset.pop(keyword, None)
         code = get_frame(
             file,
             index,
             number_of_frames=int(dataset.get("NumberOfFrames") or 1),
-            extended_offsets=offsets if all(offsets) else None,
+            extended_offsets=extended_offsets(dataset),
         )
         return encapsulate([code])
     bits = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated

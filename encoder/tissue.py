@@ -67,7 +67,7 @@ def find_tissue(level: Sequence[Tiles]) -> Tissue:
         corner = np.array([tiles.top[number], tiles.left[number]])
         real = np.minimum(tiles.tile, size - corner)  # the rest is beyond the edge
         box = Box(0, int(real[0]), 0, int(real[1]))
-        whole = read_tile(tiles.path, int(tiles.index[number]), box)
+        whole = read_tile(tiles.file, int(tiles.index[number]), box)
         first = np.floor(corner * scale).astype(int)
         last = np.ceil((corner + real) * scale).astype(int).clip(first + 1, shape)
         there = (slice(first[0], last[0]), slice(first[1], last[1]))

@@ -139,6 +139,76 @@ def test_a_stack_that_tells_no_places_is_a_volume_in_its_own_order(
     np.testing.assert_array_equal(clip.array[0], stored[..., ::-1] if is_mirrored else stored)
 
 
+def hanging() -> NDArray[np.uint8]:
+    """Draw five planes (T, H, W) as they are to hang; each differs, none has air at its edge."""
+    planes = np.random.default_rng(1).integers(100, 200, (5, 16, 16), np.uint8)
+    planes[:, [0, -1]] = planes[:, :, [0, -1]] = 250
+    return planes
+
+
+def tomosynthesis(folder: Path, side: str, rows: str, degrees: float) -> Path:
+    """Write the planes of a left breast or of its mirror image, rows to the front or to the back.
+
+    Columns run to the middle in a cranio-caudal projection, to the feet in a lateral one.
+    """
+    path = cine(folder, new_uid=uid_source(1), frames=5, size=(16, 16))
+    lateral = np.array([1 if side == "L" else -1, 1, 1])
+    front, angle = np.array([0, -1, 0]), np.radians(degrees)
+    column = np.array([-np.cos(angle), 0, -np.sin(angle)])
+    orientation, shared = Dataset(), measures(SliceThickness=1)
+    row = (front if rows == "A" else -front) * lateral
+    orientation.ImageOrientationPatient = [f"{value:.6f}" for value in (*row, *column * lateral)]
+    shared.PlaneOrientationSequence = [orientation]
+    per_frame = [Dataset() for _ in range(5)]
+    for number, group in enumerate(per_frame):
+        plane = Dataset()
+        place_mm = number * np.cross(front, column) * lateral
+        plane.ImagePositionPatient = [f"{value:.5f}" for value in place_mm]
+        group.PlanePositionSequence = [plane]
+    stored = hanging() if rows == "A" else hanging()[..., ::-1]
+    return relabelled(
+        path,
+        TOMOSYNTHESIS,
+        ImageLaterality=side,
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=per_frame,
+        PixelData=stored.tobytes(),
+    )
+
+
+@pytest.mark.parametrize("side", "LR")
+@pytest.mark.parametrize("rows", "AP")
+@pytest.mark.parametrize("degrees", [0, 40, 50, 90])
+def test_a_tomosynthesis_hangs_as_the_picture_of_its_breast(
+    tmp_path: Path, side: str, rows: str, degrees: float
+) -> None:
+    clip = read_one(tomosynthesis(tmp_path, side, rows, degrees))
+    assert clip.kind is Kind.VOLUME
+    np.testing.assert_array_equal(clip.array[0], hanging())
+    first = hanging()[0] if rows == "A" else hanging()[0, :, ::-1]
+    flat = still(tmp_path, new_uid=uid_source(2), size=(16, 16))
+    pixels = first.astype("<u2").tobytes()
+    orientation = [rows, "F"]
+    relabelled(
+        flat, MAMMOGRAM, ImageLaterality=side, PatientOrientation=orientation, PixelData=pixels
+    )
+    np.testing.assert_array_equal(read_one(flat).array[0, 0], hanging()[0])
+
+
+def test_a_tomosynthesis_without_places_hangs_by_its_patient_orientation(tmp_path: Path) -> None:
+    path = stack(tmp_path, TOMOSYNTHESIS, "R", placed=False)
+    relabelled(path, TOMOSYNTHESIS, PatientOrientation=["A", "F"])
+    np.testing.assert_array_equal(read_one(path).array[0], as_stored(path))
+
+
+def test_two_projections_of_one_breast_stay_apart(tmp_path: Path) -> None:
+    paths = [tomosynthesis(tmp_path / str(degrees), "L", "A", degrees) for degrees in (0, 45)]
+    dataset = dcmread(paths[1])
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
+    dataset.save_as(paths[1])
+    assert [len(group.frames) for group in assemble(paths).groups] == [5, 5]
+
+
 def test_repeated_cuts_through_one_place_of_the_retina_are_a_loop(tmp_path: Path) -> None:
     path = stack(tmp_path, TOMOGRAM, "R", placed=True)
     dataset = dcmread(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planes import axial, clips
 from pydicom import Dataset, dcmread, uid
 
 from encoder.clip import Clip, Kind
@@ -42,10 +43,17 @@ def test_of_a_long_loop_only_the_sampled_frames_come_into_memory(tmp_path: Path)
     np.testing.assert_array_equal(clip.array[0], dcmread(path).pixel_array[indices])
 
 
-def test_a_loop_is_read_from_disk_as_it_is_from_memory(tmp_path: Path) -> None:
+def deflated(dataset: Dataset) -> None:
+    dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+
+
+@pytest.mark.parametrize("change", [lambda dataset: dataset.compress(uid.RLELossless), deflated])
+def test_a_compressed_loop_is_read_as_it_was_stored(
+    tmp_path: Path, change: Callable[[Dataset], None]
+) -> None:
     path = cine(tmp_path, new_uid=uid_source(1), frames=5, size=(8, 8))
     stored = dcmread(path).pixel_array
-    edited(path, path, lambda dataset: dataset.compress(uid.RLELossless))
+    edited(path, path, change)
     np.testing.assert_array_equal(read_one(path).array[0], stored)
 
 
@@ -100,6 +108,44 @@ def test_a_long_loop_of_uneven_times_is_sampled_by_time(tmp_path: Path) -> None:
     assert (taken >= expected).all()
     assert (taken < 1000).sum() == 6
     assert np.diff(taken[6:]) == pytest.approx(17.5, abs=1)
+
+
+def test_a_long_loop_of_single_images_is_sampled_and_names_them_all(tmp_path: Path) -> None:
+    planes = [
+        axial([0.0], header=(("TriggerTime", 10 * i),), offset=5.0 * i)[0] for i in range(127)
+    ]
+    (clip,) = clips(tmp_path, planes)
+    assert (clip.kind, clip.array.shape[1]) == (Kind.CINE, MAX_CINE_FRAMES)
+    assert clip.spacing[0] == pytest.approx(0.02)
+    np.testing.assert_allclose(np.diff(clip.array[0, :, 0, 0]), 10, atol=0.3)
+    assert len(clip.sources) == 127
+
+
+def test_long_loops_in_one_enhanced_object_are_sampled(tmp_path: Path) -> None:
+    """Two places, 127 moments: an enhanced MR says when its frames were taken one by one."""
+    path = cine(tmp_path, new_uid=uid_source(1), frames=254, size=(4, 4))
+
+    def enhance(dataset: Dataset) -> None:
+        del dataset.FrameTime
+        dataset.SOPClassUID = uid.EnhancedMRImageStorage
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        orientation, shared = Dataset(), Dataset()
+        orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        shared.PlaneOrientationSequence = [orientation]
+        dataset.SharedFunctionalGroupsSequence = [shared]
+        dataset.PerFrameFunctionalGroupsSequence = [Dataset() for _ in range(254)]
+        for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            plane, heart = Dataset(), Dataset()
+            plane.ImagePositionPatient = [0, 0, 8 * (number % 2)]
+            heart.NominalCardiacTriggerDelayTime = 10.0 * (number // 2)
+            frame.PlanePositionSequence, frame.CardiacSynchronizationSequence = [plane], [heart]
+
+    stored = dcmread(path).pixel_array
+    edited(path, path, enhance)
+    loops = [read(group) for group in assemble([path]).groups]
+    assert [loop.spacing[0] for loop in loops] == pytest.approx([0.02, 0.02])
+    for first, loop in enumerate(loops):
+        np.testing.assert_array_equal(loop.array[0], stored[first::4])
 
 
 def test_a_loop_in_which_nothing_changes_is_a_still(tmp_path: Path) -> None:

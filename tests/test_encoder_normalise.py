@@ -65,6 +65,16 @@ def test_hounsfield_units_are_seen_through_the_windows_of_lung_soft_tissue_and_b
     np.testing.assert_allclose(bone, [0, 0, 0.3, 1], rtol=1e-6)
 
 
+def test_uptake_has_one_fixed_scale_so_that_twice_as_much_is_twice_as_bright() -> None:
+    uptake = noise(1, 8, 32, 32) / 1000 * 7  # g/ml
+    once, twice = (
+        normalise(clip(values, kind=Kind.VOLUME, unit=Unit.SUV, spacing=(1.0, 1.0, 1.0)), VOLUME)
+        for values in (uptake, uptake * 2)
+    )
+    np.testing.assert_allclose(once.array, np.repeat(uptake / 15, 3, axis=0), atol=1e-5)
+    np.testing.assert_allclose(twice.array, once.array * 2, atol=1e-5)
+
+
 def test_colours_are_divided_by_255_and_stay_apart() -> None:
     array = np.zeros((3, 1, 32, 32), dtype=np.float32)
     array[0], array[1] = 255, 51

@@ -13,7 +13,7 @@ from encoder.clip import Clip, Kind, Unit
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
 from encoder.normalise import normalise
-from encoder.pixels import read
+from encoder.pixels import RUN_FRAMES, parts, read
 from encoder.series import Frame, Group, assemble
 from encoder.volume import read_clip
 from training.phantoms import ct_series, ct_volume_hu, still, uid_source
@@ -241,6 +241,14 @@ def test_the_limit_counts_all_slices_of_a_volume(tmp_path: Path) -> None:
     read(group, max_bytes=4 * 16 * 16 * 4)
     with pytest.raises(UnreadableImage, match="limit"):
         read(group, max_bytes=4 * 16 * 16 * 4 - 1)
+
+
+def test_a_volume_is_limited_by_what_is_decoded_at_a_time(tmp_path: Path) -> None:
+    """1,100 slices of 1024 x 1024 are 4.3 GiB, of which 32 MiB are decoded and then shrunk."""
+    path = still(tmp_path, new_uid=uid_source(1), size=(1024, 1024))
+    group = Group(Kind.VOLUME, (Frame(path, path.stem, 0),) * 1100, (1.0, 1.0, 1.0))
+    part = next(parts(group))
+    assert len(part.pictures) == RUN_FRAMES
 
 
 def test_frames_of_different_size_are_refused(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Slides whose tissue is known: where it is found, how much is decoded, what is never shown."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 
@@ -11,27 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, dcmread, uid
 from pydicom.encaps import encapsulate, encapsulate_extended
+from slides import SIZE, change, edit, small, tiled_sparse
 
 from encoder import tissue
 from encoder.clip import Clip, Kind, Unit
 from encoder.series import Assembly, assemble
 from encoder.slide import LABEL, MAX_FIELDS, NO_TISSUE, NOT_CHOSEN
-from encoder.tiles import Tiles, read_tiles
 from encoder.volume import read_clip
 from training.phantoms import SLIDE_TISSUE, slide, uid_source
-
-SIZE = (512, 768)
-
-
-def small(folder: Path, **changes: object) -> list[Path]:
-    options: dict[str, object] = {"size": SIZE, "tile": 64, "levels": 2, "spacing_um": 1.0}
-    return slide(folder, new_uid=uid_source(4), **{**options, **changes})  # type: ignore[arg-type]
-
-
-def edit(path: Path, change: Callable[[Dataset], object]) -> None:
-    dataset = dcmread(path)
-    change(dataset)
-    dataset.save_as(path)
 
 
 def clips(paths: Sequence[Path]) -> list[Clip]:
@@ -43,24 +29,6 @@ def clips(paths: Sequence[Path]) -> list[Clip]:
 def images(assembly: Assembly) -> set[tuple[str, int | None]]:
     """Name the frames that are read."""
     return {(f.path.name, f.index) for group in assembly.groups for f in group.frames}
-
-
-def tiled_sparse(dataset: Dataset, *, keep: Callable[[int], bool] = lambda number: True) -> None:
-    """Say the place of each frame, in reverse order, as TILED_SPARSE."""
-    across = -(-dataset.TotalPixelMatrixColumns // dataset.Columns)
-    tiles = dataset.pixel_array
-    order = [number for number in reversed(range(len(tiles))) if keep(number)]
-    frames = []
-    for number in order:
-        place, frame = Dataset(), Dataset()
-        place.RowPositionInTotalImagePixelMatrix = number // across * dataset.Rows + 1
-        place.ColumnPositionInTotalImagePixelMatrix = number % across * dataset.Columns + 1
-        frame.PlanePositionSlideSequence = [place]
-        frames.append(frame)
-    dataset.PerFrameFunctionalGroupsSequence = frames
-    dataset.DimensionOrganizationType = "TILED_SPARSE"
-    dataset.NumberOfFrames = len(order)
-    dataset.PixelData = tiles[order].tobytes()
 
 
 def compressed(dataset: Dataset, syntax: uid.UID, *, extended: bool = False, table: bool) -> None:
@@ -285,10 +253,6 @@ def test_of_a_slide_without_a_pyramid_few_tiles_are_decoded(
     assert {clip.array.shape for clip in read} == {(3, 1, 256, 256)}
 
 
-def change(keyword: str, value: object) -> Callable[[Dataset], None]:
-    return lambda dataset: setattr(dataset, keyword, value)
-
-
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -319,31 +283,3 @@ def test_a_damaged_slide_is_unreadable_and_not_fatal(
     (unreadable,) = assembly.unreadable
     assert unreadable.sop_instance_uid == path.stem
     assert unreadable.reason
-
-
-def test_a_missing_spacing_follows_from_the_imaged_volume(tmp_path: Path) -> None:
-    path = small(tmp_path, levels=1)[0]
-    edit(path, change("SharedFunctionalGroupsSequence", []))
-    assert read_tiles(path).spacing_mm == pytest.approx((1e-3, 1e-3))
-
-
-def test_other_planes_and_optical_paths_are_left_alone(tmp_path: Path) -> None:
-    path = small(tmp_path, levels=1)[0]
-    count = int(dcmread(path).NumberOfFrames)
-    edit(path, change("NumberOfFrames", 3 * count))
-    tiles: Tiles = read_tiles(path)
-    assert tiles.index.tolist() == list(range(count))
-
-
-def test_the_first_plane_of_sparse_tiles_is_read(tmp_path: Path) -> None:
-    path = small(tmp_path, levels=1)[0]
-
-    def double(dataset: Dataset) -> None:
-        tiled_sparse(dataset)
-        frames = list(dataset.PerFrameFunctionalGroupsSequence)
-        dataset.PerFrameFunctionalGroupsSequence = frames + deepcopy(frames)
-        dataset.NumberOfFrames = 2 * len(frames)
-        dataset.PixelData = dataset.PixelData * 2
-
-    edit(path, double)
-    assert sorted(read_tiles(path).index.tolist()) == list(range(SIZE[0] * SIZE[1] // 64**2))

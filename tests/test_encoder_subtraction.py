@@ -45,6 +45,13 @@ def stored(path: Path) -> NDArray[np.float32]:
     return np.asarray(dcmread(path).pixel_array, dtype=np.float32)
 
 
+def test_all_frames_share_the_numbers_of_their_mask(tmp_path: Path) -> None:
+    """20,000 frames with 5,000 masks would else take gigabytes."""
+    found = masks(dcmread(angiogram(tmp_path, item(MaskFrameNumbers=[1, 2, 3]))))
+    assert len(found) == FRAMES
+    assert len({id(mask.frames) for mask in found.values()}) == 1
+
+
 @pytest.mark.parametrize(("numbers", "indices"), [(1, [0]), ([2, 3], [1, 2]), ([3, 2, 3], [1, 2])])
 def test_a_subtraction_angiogram_is_less_the_mean_of_its_masks(
     tmp_path: Path, numbers: object, indices: list[int]

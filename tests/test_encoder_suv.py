@@ -70,6 +70,24 @@ def test_an_offset_from_utc_does_not_shift_the_clock_on_the_wall() -> None:
     assert suv_factor(zoned) == pytest.approx(suv_factor(pet()))
 
 
+def test_antibodies_are_scanned_days_after_the_injection() -> None:
+    """Zirconium 89, six days."""
+    half_life_s = 78.4 * 3600
+    slow = pet(RadionuclideHalfLife=half_life_s, RadiopharmaceuticalStartDateTime="20251226120000")
+    expected = 70_000 / (350e6 * 2 ** (-6 * 86400 / half_life_s))
+    assert suv_factor(slow) == pytest.approx(expected)
+
+
+def test_a_time_that_no_clock_shows_gives_no_uptake() -> None:
+    changes = {"RadiopharmaceuticalStartDateTime": None}
+    dataset = pet(**changes)
+    drug = dataset.RadiopharmaceuticalInformationSequence[0]
+    drug.RadiopharmaceuticalStartTime = "1100"
+    assert suv_factor(dataset) is not None
+    drug["RadiopharmaceuticalStartTime"].value = "9999"
+    assert suv_factor(dataset) is None
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -218,7 +236,22 @@ def test_a_pet_series_reads_as_uptake_slice_by_slice(tmp_path: Path) -> None:
     stored = np.stack([dcmread(path).pixel_array for path in paths]).astype(np.float64)
     expected = stored * np.array([1, 2, 3])[:, None, None] * 70_000 / (350e6 / 2)
     np.testing.assert_allclose(clip.array[0], expected, rtol=1e-5)
-    assert normalise(clip, Extent(frames=4, height=16, width=16)).array.max() == 1
+
+
+def test_the_same_counts_after_twice_the_dose_are_half_as_bright(tmp_path: Path) -> None:
+    pictures = []
+    for dose_bq in (350e6, 700e6):
+        drug = pet(RadionuclideTotalDose=dose_bq).RadiopharmaceuticalInformationSequence
+        paths = described(
+            tmp_path / str(dose_bq),
+            lambda dataset, drug=drug: setattr(  # type: ignore[misc]
+                dataset, "RadiopharmaceuticalInformationSequence", drug
+            ),
+        )
+        (group,) = assemble(paths).groups
+        pictures.append(normalise(read(group), Extent(frames=4, height=16, width=16)).array)
+    assert pictures[0].max() > 0.05
+    np.testing.assert_allclose(pictures[1], pictures[0] / 2, atol=1e-6)
 
 
 def test_a_pet_series_without_weight_keeps_its_stored_scale(tmp_path: Path) -> None:

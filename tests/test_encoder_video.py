@@ -129,6 +129,21 @@ def test_a_video_of_one_frame_is_a_still(tmp_path: Path) -> None:
     assert (clip.kind, clip.array.shape[1], clip.spacing[0]) == (Kind.STILL, 1, 0.0)
 
 
+@pytest.mark.parametrize("claimed", [1, 10])
+def test_a_video_in_which_nothing_changes_is_a_still_whatever_its_header_counts(
+    tmp_path: Path, claimed: int
+) -> None:
+    frames = np.repeat(plain(1), 10, axis=0)
+    path = wrap(
+        tmp_path,
+        stream("mpeg2video", "mpeg2video", frames),
+        uid.MPEG2MPML,
+        change=lambda ds: setattr(ds, "NumberOfFrames", claimed),
+    )
+    clip = read_one(path)
+    assert (clip.kind, clip.array.shape[1], clip.spacing[0]) == (Kind.STILL, 1, 0.0)
+
+
 @pytest.mark.parametrize(("count", "stride"), [(127, 2), (253, 4)])
 def test_a_long_video_is_sampled_evenly_through_its_time(
     tmp_path: Path, count: int, stride: int
