@@ -91,6 +91,14 @@ def decode(dataset: Dataset, indices: Sequence[int]) -> Iterator[NDArray[np.gene
         yield frame if frame.ndim == 3 else _sample_bits(dataset, frame)
 
 
+def decodes_beside_others(dataset: Dataset) -> bool:
+    """Say whether the decoder lets other threads run, so that two of them are worth their start.
+
+    Measured by `make bench-read`: the others were slower by two threads than by one.
+    """
+    return DECODERS.get(dataset.file_meta.get("TransferSyntaxUID")) in (SIMPLEITK, "pillow")
+
+
 def is_read_by_frame(transfer_syntax_uid: str) -> bool:
     """Say whether `decode` can take single frames from a file that is not in memory."""
     is_deflated = transfer_syntax_uid == uid.DeflatedExplicitVRLittleEndian

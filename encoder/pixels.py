@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 
 from encoder.clip import Clip, Kind
+from encoder.codecs import decodes_beside_others
 from encoder.errors import UnreadableImage
 from encoder.frames import MAX_CINE_FRAMES, Part, load, opened
 from encoder.headers import READ_ERRORS, evenly, quiet, raise_if_missing
@@ -80,21 +81,24 @@ def parts(group: Group, *, threads: int = 1, max_bytes: int = MAX_DECODED_BYTES)
 
     A volume comes in parts of at most `RUN_FRAMES`, and each part has `max_bytes` to itself;
     anything else comes file by file. A file is opened once, but where the frames of more than
-    `MAX_OPEN_FILES` alternate. The number of threads changes no
-    value: it is only decoders that run side by side. Raises as `read` does; warnings are the
-    caller's to silence, for filters belong to no thread.
+    `MAX_OPEN_FILES` alternate. The number of threads changes no value: it is only decoders that run
+    side by side, where they can. Raises as `read` does; warnings are the caller's to silence, for
+    filters belong to no thread.
     """
 
     def decoded(job: _Job) -> Part:
         with _reading(job.frames[0]):
             return load(job.file, job.frames, group, max_bytes)
 
-    if threads == 1:
-        yield from map(decoded, _jobs(group))
+    others = _jobs(group)
+    first = next(others)
+    jobs = chain((first,), others)
+    if threads == 1 or not decodes_beside_others(first.file):
+        yield from map(decoded, jobs)
         return
     with ThreadPoolExecutor(threads) as executor:
         ahead: deque[Future[Part]] = deque()
-        for job in _jobs(group):
+        for job in jobs:
             ahead.append(executor.submit(decoded, job))
             if len(ahead) > threads:
                 yield ahead.popleft().result()

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
 from pydicom.uid import UID
 
-from encoder.clip import Clip, Kind
+from encoder.clip import Clip, Kind, Unit
 from encoder.config import EncoderConfig
 from encoder.errors import UnreadableImage
 from encoder.headers import quiet
@@ -139,10 +139,13 @@ def _spacing(clip: Clip) -> str:
     return f"{pixel} a pixel" + (f", {step:.3g} {unit} a frame" if step > 0 else "")
 
 
+_MEANINGS: dict[str, str] = {Unit.HOUNSFIELD: "hu: lung red, soft tissue green, bone blue"}
+
+
 def _caption(seen: Seen) -> tuple[str, ...]:
     frames = "1 frame" if seen.frames == 1 else f"{seen.frames} frames seen as {seen.seen[0]}"
     return (
-        f"{seen.number}  {seen.modality} {seen.kind}, {seen.unit}",
+        f"{seen.number}  {seen.modality} {seen.kind}, {_MEANINGS.get(seen.unit, seen.unit)}",
         seen.sop_class,
         seen.spacing if seen.frames == 1 else f"{frames}, {seen.spacing}",
     )
