@@ -1,7 +1,7 @@
 """Which images of a series are left out though their pixels could be read, and why.
 
-Owns: the rules for raw detector data, pictures of screens, dose and protocol sheets, projections.
-Does not own: objects that are no images (`series`). Modality is never asked.
+Owns: the rules for raw detector data, pictures of screens, dose and protocol sheets, localizers,
+projections. Does not own: objects that are no images (`series`). Modality is never asked.
 """
 
 import re
@@ -10,6 +10,7 @@ from pydicom import Dataset, uid
 
 RAW = "raw detector data (FOR PROCESSING), which nobody looks at; send the images for presentation"
 SHEET = "a dose or protocol sheet, not anatomy"
+LOCALIZER = "a localizer, by which slices were planned"
 PROJECTION = "a projection or rendering of slices that the series holds too"
 
 _FOR_PROCESSING = frozenset(
@@ -61,6 +62,8 @@ def why_left_out(header: Dataset) -> str | None:
     intent = header.get("PresentationIntentType")
     if sop_class in _FOR_PROCESSING or intent == "FOR PROCESSING":
         return RAW
+    if "LOCALIZER" in image_type(header):
+        return LOCALIZER
     if _is_sheet(header, sop_class):
         return SHEET
     if sop_class in _SECONDARY_CAPTURES:

@@ -139,11 +139,13 @@ def _spacing(clip: Clip) -> str:
     return f"{pixel} a pixel" + (f", {step:.3g} {unit} a frame" if step > 0 else "")
 
 
-_MEANINGS: dict[str, str] = {Unit.HOUNSFIELD: "hu: lung red, soft tissue green, bone blue"}
+_MEANINGS: dict[str, str] = {Unit.HOUNSFIELD: "hu (R lung, G soft, B bone)"}
 
 
 def _caption(seen: Seen) -> tuple[str, ...]:
     frames = "1 frame" if seen.frames == 1 else f"{seen.frames} frames seen as {seen.seen[0]}"
+    if seen.seen[0] > MAX_FRAMES:
+        frames += f", {MAX_FRAMES} drawn"
     return (
         f"{seen.number}  {seen.modality} {seen.kind}, {_MEANINGS.get(seen.unit, seen.unit)}",
         seen.sop_class,

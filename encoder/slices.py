@@ -232,7 +232,7 @@ def pixel_spacing_mm(header: Dataset, index: int | None) -> tuple[float, float]:
 def slices_of(header: Dataset, path: Path) -> list[Slice]:
     """Return every frame with its plane; nothing unless all frames are cuts at different places."""
     kind = image_type(header)
-    if header.get("SOPClassUID") not in SLICED or "LOCALIZER" in kind:
+    if header.get("SOPClassUID") not in SLICED:
         return []
     sameness = (
         header.SOPClassUID,

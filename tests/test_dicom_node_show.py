@@ -154,3 +154,9 @@ def test_where_nothing_can_be_shown_it_fails_with_the_reason(tmp_path: Path, nam
 )
 def test_bad_usage_is_exit_code_2(arguments: list[str], complaint: str) -> None:
     assert complaint in similis("show", *arguments, expect=2).stderr
+
+
+def test_an_output_that_cannot_be_written_is_one_line() -> None:
+    said = similis("show", bundled("CT_small.dcm"), "--out", "/proc/x.png", expect=1)
+    assert said.stderr.splitlines()[-1].startswith("similis: /proc/x.png: ")
+    assert "Traceback" not in said.stderr

@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
 
 from encoder.clip import Kind
+from encoder.selection import LOCALIZER
 from encoder.series import NOT_IMAGES, assemble
 from training.phantoms import cine, ct_series, still, uid_source
 
@@ -91,11 +92,12 @@ def test_two_phases_become_two_volumes_and_are_not_interleaved(tmp_path: Path) -
     }
 
 
-def test_a_localizer_is_a_still_of_its_own(tmp_path: Path) -> None:
+def test_a_localizer_is_left_out(tmp_path: Path) -> None:
     paths = small_ct(tmp_path)
     edit(paths[0], lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]))
-    kinds = sorted((group.kind, len(group.frames)) for group in assemble(paths).groups)
-    assert kinds == [(Kind.STILL, 1), (Kind.VOLUME, 5)]
+    assembly = assemble(paths)
+    assert [(group.kind, len(group.frames)) for group in assembly.groups] == [(Kind.VOLUME, 5)]
+    assert [each.reason for each in assembly.skipped] == [LOCALIZER]
 
 
 @pytest.mark.parametrize(

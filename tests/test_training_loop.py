@@ -104,7 +104,7 @@ def test_another_config_or_other_data_cannot_be_resumed(images: Images, tmp_path
     config = small_config(Method.MAE, steps=1)
     trained(config, images, tmp_path)
     other = replace(config, lr=1.0)
-    with pytest.raises(BadRun, match="another lr"):
+    with pytest.raises(BadRun, match="other settings: lr"):
         train(new_objective(other), images, other, tmp_path, StopAt(), resume=True)
     images.fingerprint, kept = "other", images.fingerprint
     try:

@@ -115,7 +115,7 @@ def resumable(folder: Path, config: TrainConfig, data: str) -> Progress:
     progress = read(folder)
     saved, asked = asdict(progress.config), asdict(config)
     if other := sorted(key for key in saved if saved[key] != asked[key]):
-        reason = f"it was begun with another {', '.join(other)}"
+        reason = f"it was begun with other settings: {', '.join(other)}"
         raise BadRun(folder, reason, "Resume with the options it was begun with.")
     if progress.data != data:
         reason = "it was begun with other images"

@@ -23,8 +23,12 @@ def main() -> None:
         _leave(error, BAD_USAGE)
     except (SimilisError, CatalogueError, EncoderError, TrainingError) as error:
         _leave(error, FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _leave(f"{error.filename}: {error.strerror}", FAILED)
 
 
-def _leave(error: Exception, code: int) -> None:
+def _leave(error: object, code: int) -> None:
     sys.stderr.write(f"similis: {error}\n")
     sys.exit(code)

@@ -60,6 +60,7 @@ def import_(
     if not embedded:
         typer.echo("A node runs on this data folder; it embeds the series.", err=True)
     if not tally.kept:
+        typer.echo("Nothing could be taken in.", err=True)
         raise typer.Exit(FAILED)
 
 
