@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from imagesets import STILLS, small_config, write_images
 
 from encoder.clip import Kind
 from training.config import Method
-from training.data import Images, chosen, counts, prepare
+from training.data import Images, chosen, prepare
 from training.errors import ModalityExcluded, TooManyUnreadable, TrainingError
 from training.manifest import Item, read_items
 from training.start import images_of
@@ -22,7 +23,7 @@ def test_every_kind_is_cached_at_the_size_asked_for(
     items: tuple[Item, ...], tmp_path: Path
 ) -> None:
     images = prepare(items, tmp_path, side=48)
-    assert counts(images) == {
+    assert Counter((entry.modality, str(entry.kind)) for entry in images.entries) == {
         ("CR", "still"): STILLS,
         ("ES", "still"): STILLS,
         ("US", "cine"): 2,

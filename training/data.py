@@ -7,7 +7,6 @@ Each array is what the encoder would see, only larger: `normalise` has been appl
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,14 +18,13 @@ from numpy.typing import NDArray
 from encoder.clip import Clip, Kind
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
-from encoder.normalise import normalise
-from training.errors import ModalityExcluded, TooManyUnreadable, TrainingError
+from encoder.normalise import RULES, normalise
+from training.errors import ModalityExcluded, TrainingError
 from training.manifest import Item
-from training.reading import read_largest
+from training.reading import read_largest, stop_if_too_many, why_unreadable
 
 FORMAT = 2
 MAX_FRAMES = 320
-MAX_UNREADABLE = 0.05
 EXCLUDED = frozenset({"MR"})  # the modality that shows what the encoder makes of the unseen
 _PIXELS, _INDEX = "pixels.bin", "index.json"
 _THREADS = 2  # decoders and SimpleITK let go of the interpreter
@@ -89,7 +87,7 @@ def prepare(
 ) -> Images:
     """Return the cached images of these items, reading them only if that was not done before.
 
-    Raises TooManyUnreadable above `MAX_UNREADABLE`; fewer are skipped and counted.
+    Raises TooManyUnreadable as `reading.stop_if_too_many` does; fewer are skipped and counted.
     """
     folder = cache / _fingerprint(items, side)
     if not (folder / _INDEX).exists():
@@ -104,8 +102,8 @@ def prepare(
 
 
 def _fingerprint(items: Sequence[Item], side: int) -> str:
-    """Name the cache by what is in it: every file's name, size and time, and the size asked for."""
-    digest = hashlib.sha256(f"{FORMAT} {side} {MAX_FRAMES}".encode())
+    """Name the cache by what is in it: files, rules of reading and the size asked for."""
+    digest = hashlib.sha256(f"{FORMAT} {RULES} {side} {MAX_FRAMES}".encode())
     for item in items:
         for file in item.files:
             stat = file.stat()
@@ -121,13 +119,12 @@ def _write(items: Sequence[Item], folder: Path, side: int, advance: Callable[[],
         for item, (clip, reason) in zip(items, _read_all(items, side), strict=True):
             advance()
             if clip is None:
-                unreadable.append(f"{item.path}: {reason}")
+                unreadable.append(reason)
                 continue
             pixels = _quantised(clip)
             entries.append(_entry(item, clip, pixels, offset))
             offset += file.write(pixels.tobytes())
-    if len(unreadable) > MAX_UNREADABLE * len(items):
-        raise TooManyUnreadable(len(unreadable), len(items), unreadable[:3])
+    stop_if_too_many(unreadable, len(items))
     index = {"entries": [asdict(entry) for entry in entries], "unreadable": unreadable}
     beside = folder / f"{_INDEX}.writing"
     beside.write_text(json.dumps(index), encoding="utf-8")
@@ -141,7 +138,7 @@ def _read_all(items: Sequence[Item], side: int) -> Iterator[tuple[Clip | None, s
             frames = min(clip.array.shape[1], MAX_FRAMES)
             return normalise(clip, Extent(frames, side, side)), ""
         except (UnreadableImage, OSError) as error:
-            return None, str(error)
+            return None, why_unreadable(item, error)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(items), 64):  # a few at a time: a map would hold every clip
@@ -167,8 +164,3 @@ def _entry(item: Item, clip: Clip, pixels: NDArray[np.uint8], offset: int) -> En
         offset=offset,
         depth_px=step_mm / row_mm if clip.kind is Kind.VOLUME and row_mm else 1.0,
     )
-
-
-def counts(images: Images) -> Counter[tuple[str, str]]:
-    """Count the entries by modality and kind."""
-    return Counter((entry.modality, str(entry.kind)) for entry in images.entries)

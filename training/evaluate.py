@@ -15,14 +15,11 @@ from encoder.clip import Clip
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
 from training.baselines import Matrix, Method
-from training.errors import NothingToScore, TooManyUnreadable
+from training.errors import NothingToScore
 from training.manifest import Item, Split
-from training.reading import read_largest
+from training.reading import read_largest, stop_if_too_many, why_unreadable
 from training.scores import METRICS, Judged, Score, judge, rankme, score, unit_rows
 from training.tasks import Hit, NotScorable, Task, across, by_source
-
-TOLERATED_SHARE = 0.05
-_EXAMPLES = 3
 
 Advance = Callable[[], None]
 
@@ -55,18 +52,12 @@ class _Reader:
             try:
                 clip = read_largest(item, self.extent)
             except (UnreadableImage, OSError) as error:
-                reason = error.reason if isinstance(error, UnreadableImage) else str(error.strerror)
-                self.unreadable.append(f"{item.path}: {reason}")
-                self._stop_if_too_many()
+                self.unreadable.append(why_unreadable(item, error))
+                stop_if_too_many(self.unreadable, len(self.items))
             else:
                 self.kept.append(item)
                 yield clip
             self.advance()
-
-    def _stop_if_too_many(self) -> None:
-        if len(self.unreadable) > TOLERATED_SHARE * len(self.items):
-            examples = self.unreadable[:_EXAMPLES]
-            raise TooManyUnreadable(len(self.unreadable), len(self.items), examples)
 
 
 def embed_items(items: Sequence[Item], method: Method, advance: Advance) -> Embedded:

@@ -23,6 +23,7 @@ from training.flops import step_flops
 from training.objectives import Objective
 from training.optimiser import build_optimiser, momentum, set_rates
 from training.ranks import Ranks, agreed, averaged, spread_over, whole
+from training.scores import rankme
 
 LOG_EVERY = 20  # steps
 RANK_ROWS = 2048  # vectors over which RankMe is taken
@@ -73,7 +74,7 @@ class Meter:
         """Means of the terms, and rates of all processes over the time that passed."""
         elapsed_s = time.perf_counter() - self.began_s
         means = {key: value / self.steps for key, value in self.sums.items()}
-        vectors = torch.cat(self.pooled)[-RANK_ROWS:] if self.pooled else torch.zeros(1, 1)
+        vectors = torch.cat(self.pooled)[-RANK_ROWS:].cpu().numpy()
         return {
             **means,
             "rankme": rankme(vectors),
@@ -81,13 +82,6 @@ class Meter:
             "tflops": ranks * self.flops / elapsed_s / 1e12,
             "waited": self.waited_s / elapsed_s,
         }
-
-
-def rankme(vectors: Tensor) -> float:
-    """Effective rank: exp of the entropy of normalised singular values (arXiv:2210.02885)."""
-    values = torch.linalg.svdvals(vectors.float())
-    shares = values / values.sum().clamp_min(1e-12) + 1e-7
-    return float(torch.exp(-(shares * shares.log()).sum()))
 
 
 def train(

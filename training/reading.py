@@ -1,9 +1,10 @@
 """From an item of a manifest to its clips, through the reader that the node itself uses.
 
-Owns: which reader takes which file. Does not own: any of the readers (`encoder`).
+Owns: which reader takes which file, how many may be unreadable. Does not own: any of the readers
+(`encoder`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from encoder.clip import Clip
 from encoder.config import Extent
@@ -11,7 +12,23 @@ from encoder.errors import UnreadableImage
 from encoder.plain import FILM_SUFFIXES, PICTURE_SUFFIXES, read_film, read_picture
 from encoder.series import assemble
 from encoder.volume import read_clip
+from training.errors import TooManyUnreadable
 from training.manifest import Item
+
+MAX_UNREADABLE = 0.05  # of all items: more is a fault of the manifest, not of some files
+_EXAMPLES = 3
+
+
+def why_unreadable(item: Item, error: UnreadableImage | OSError) -> str:
+    """Say in a line "path: reason" why an item gives no clip."""
+    reason = error.reason if isinstance(error, UnreadableImage) else str(error.strerror)
+    return f"{item.path}: {reason}"
+
+
+def stop_if_too_many(unreadable: Sequence[str], total: int) -> None:
+    """Raise TooManyUnreadable where more than `MAX_UNREADABLE` of the items cannot be read."""
+    if len(unreadable) > MAX_UNREADABLE * total:
+        raise TooManyUnreadable(len(unreadable), total, unreadable[:_EXAMPLES])
 
 
 def read_item(item: Item, extent: Extent | None = None) -> Iterator[Clip]:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.cli.evaluate import ENCODERS, DeviceOption
-from dicom_node.cli.options import progress
+from dicom_node.cli.evaluate import ENCODERS
+from dicom_node.cli.options import DeviceOption, progress
 
 
 def embed(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dicom_node.cli.options import JsonOption, print_json, print_table, progress
+from dicom_node.cli.options import DeviceOption, JsonOption, print_json, print_table, progress
 
 if TYPE_CHECKING:  # torch is imported when a command needs it, not to print a help text
     from training.evaluate import Cross, Evaluation
@@ -18,7 +18,6 @@ ENCODERS = "the folder of a checkpoint, lite0, random, pixels, or hf:DIR"
 ManifestOption = Annotated[
     Path, typer.Option("--data", help="A manifest, or a folder that holds one.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
 def evaluate(

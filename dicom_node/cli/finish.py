@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dicom_node.cli.evaluate import DeviceOption, ManifestOption
-from dicom_node.cli.options import print_table, progress
+from dicom_node.cli.evaluate import ManifestOption
+from dicom_node.cli.options import DeviceOption, print_table, progress
 
 if TYPE_CHECKING:  # it loads torch
     from training.postprocess import Candidate

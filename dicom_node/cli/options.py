@@ -25,6 +25,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="Configuration file.", show_default="similis.toml if there"),
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 LogOption = Annotated[
     str, typer.Option("--log-level", help="debug, info, warning or error; to stderr.")

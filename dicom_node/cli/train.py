@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.cli.options import ConfigOption
+from dicom_node.cli.options import ConfigOption, DeviceOption
 from encoder.config import PRESETS
 from training.config import Method, Spread, TrainConfig, changed, default
 
@@ -29,7 +29,6 @@ ExcludeOption = Annotated[list[str] | None, typer.Option(help="Modality or sourc
 CacheOption = Annotated[
     Path | None, typer.Option(help="Folder of resized images.", show_default="beside OUT")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Of the CPU.")]
 SpreadOption = Annotated[Spread, typer.Option(help="Under torchrun.")]
 SaveOption = Annotated[float, typer.Option(min=0, help="Between checkpoints.")]

@@ -19,7 +19,7 @@ import torch
 
 from encoder import checkpoint
 from encoder.clip import Clip, Kind, Unit
-from encoder.embedder import Embedder
+from encoder.embedder import BATCH_TOKENS, Embedder
 from encoder.normalise import normalise
 from encoder.tokens import tokenise
 from training import lite0
@@ -71,7 +71,7 @@ def main() -> None:
 
 def in_batches(embedder: Embedder, ready: list[tuple[np.ndarray, np.ndarray]]) -> None:
     """Run tokens through the network in the batches that `embed` makes."""
-    size = max(1, 4096 // len(ready[0][0]))
+    size = max(1, BATCH_TOKENS // len(ready[0][0]))
     for start in range(0, len(ready), size):
         embedder._outputs(ready[start : start + size])
 
