@@ -19,7 +19,7 @@ from encoder.clip import Kind
 from encoder.config import Extent
 from encoder.tokens import patches_of, places_of
 from training.augment import augment
-from training.config import Method, TrainConfig
+from training.config import GLOBAL_VIEWS, TrainConfig
 from training.data import Images
 from training.views import Cut, Rng, crop, source
 
@@ -123,9 +123,8 @@ def make_batch(
 ) -> Batch:
     """Make micro-batch `number`: every random choice follows from seed, number and sample."""
     rng = np.random.default_rng((config.seed, number))
-    global_views: list[list[Tokens]] = [[] for _ in range(1 if config.method is Method.MAE else 2)]
-    locals_count = 0 if config.method is Method.MAE else config.local_crops
-    local_views: list[list[Tokens]] = [[] for _ in range(locals_count)]
+    global_views: list[list[Tokens]] = [[] for _ in range(GLOBAL_VIEWS[config.method])]
+    local_views: list[list[Tokens]] = [[] for _ in range(config.locals)]
     items: list[str] = []
     for kind, count in sampler.plan(config):
         rows = sampler.draw(kind, count, rng)
@@ -159,7 +158,7 @@ def _views(
     shown = source(images.array(row), entry.kind, wanted, entry.depth_px, rng)
     wide = Cut(config.view(wanted, local=False), config.global_scale)
     narrow = Cut(config.view(wanted, local=True), config.local_scale)
-    cuts = [wide] if config.method is Method.MAE else [wide, wide, *[narrow] * config.local_crops]
+    cuts = [wide] * GLOBAL_VIEWS[config.method] + [narrow] * config.locals
     return [augment(crop(shown, cut, rng), rng) for cut in cuts]
 
 

@@ -19,11 +19,17 @@ class Method(StrEnum):
     """How the encoder learns; `JOINT` is SimDINO whose student also restores what it is not shown.
 
     MAE: arXiv:2111.06377 and, over space and time, arXiv:2205.09113. SimDINO: arXiv:2502.10385.
+    `DISTILL` is no self-supervision: a network that learned from the labels of ImageNet teaches.
     """
 
     MAE = "mae"
     SIMDINO = "simdino"
     JOINT = "joint"
+    DISTILL = "distill"
+
+
+# Whole views of a sample; where there are two, they and the local ones are compared.
+GLOBAL_VIEWS = {Method.MAE: 1, Method.DISTILL: 1, Method.SIMDINO: 2, Method.JOINT: 2}
 
 
 class Spread(StrEnum):
@@ -77,6 +83,8 @@ class TrainConfig:
     alignment: float = 6.0  # the published balance for one process, see `simdino`
     momentum: float = 0.99
     final_momentum: float = 1.0
+    # distillation
+    teacher_side_px: int = 160
 
     def __post_init__(self) -> None:
         positive = (self.steps, self.batch, self.accumulate, self.decoder_width, self.head_width)
@@ -90,6 +98,11 @@ class TrainConfig:
             raise ValueError("what is hidden must be a part between 0 and 1")
         if self.decoder_width % 6:
             raise ValueError(f"decoder width {self.decoder_width} must be a multiple of 6")
+
+    @property
+    def locals(self) -> int:
+        """Local views of a sample."""
+        return self.local_crops if GLOBAL_VIEWS[self.method] > 1 else 0
 
     def view(self, kind: Kind, *, local: bool) -> Extent:
         """Size of a crop; a local one is half as long along each axis.

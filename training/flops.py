@@ -28,11 +28,13 @@ def step_flops(config: TrainConfig, batch: Batch) -> float:
     narrow = [tokens for view in batch.locals for tokens in view]
     if config.method is Method.MAE:
         return 3 * sum(_masked(config, tokens) for tokens in wide)
-    teacher = sum(_whole(config, tokens) for tokens in wide)
-    student = teacher
+    whole = sum(_whole(config, tokens) for tokens in wide)
+    if config.method is Method.DISTILL:
+        return 3 * whole  # the convolutions of ImageNet's network come on top
+    student = whole
     if config.method is Method.JOINT:
         student = sum(_masked(config, tokens, config.hidden_joint) for tokens in wide)
-    return teacher + 3 * (student + sum(_whole(config, tokens) for tokens in narrow))
+    return whole + 3 * (student + sum(_whole(config, tokens) for tokens in narrow))
 
 
 def _whole(config: TrainConfig, tokens: Tokens) -> float:

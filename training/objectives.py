@@ -1,7 +1,7 @@
 """A method as one module: a batch of views in, the loss and its terms out.
 
-Owns: `MaskedAutoencoder`, `SimDino` (which `JOINT` is too), which encoder of theirs is kept.
-Does not own: the losses themselves (`mae`, `simdino`), the optimiser (`loop`).
+Owns: `MaskedAutoencoder`, `Distilled`, `SimDino` (which `JOINT` is too), which encoder of theirs is
+kept. Does not own: the losses themselves (`mae`, `simdino`, `distill`), the optimiser (`loop`).
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from encoder.model import Encoder
 from training.batches import Batch, Tokens
 from training.config import Method, TrainConfig
+from training.distill import Distiller
 from training.mae import Decoder, hide, restoration_loss, take
 from training.simdino import Head, alignment, expansion, follow
 
@@ -59,6 +60,23 @@ class MaskedAutoencoder(Objective):
         self.pooled = torch.cat(views).detach().float()
         shares = torch.tensor(weights, device=errors[0].device) / sum(weights)
         return {"loss": torch.stack(errors) @ shares}
+
+
+class Distilled(Objective):
+    """Say of a view what a network trained on ImageNet says of it."""
+
+    def __init__(self, encoder: Encoder, config: TrainConfig) -> None:
+        super().__init__()
+        self.student = encoder
+        self.distiller = Distiller(encoder, config)
+
+    def forward(self, batch: Batch) -> Terms:
+        """Return `loss`: the mean squared distance to the teacher's unit features."""
+        shapes = batch.globals[0]
+        pooled = [pooled_outputs(self.student, (tokens,)) for tokens in shapes]
+        self.pooled = torch.cat(pooled).detach().float()
+        errors = [self.distiller(*pair) for pair in zip(pooled, shapes, strict=True)]
+        return {"loss": torch.cat(errors).mean()}
 
 
 class SimDino(Objective):
@@ -125,11 +143,14 @@ class SimDino(Objective):
     @staticmethod
     def _pooled(encoder: Encoder, views: Sequence[Sequence[Tokens]]) -> list[Tensor]:
         """Encode all views of a shape at once; return (N, 2 D) of each view, shapes in order."""
-        shapes = []
-        for shape in zip(*views, strict=True):
-            cls, tokens = encoder(*joined(shape, encoder.prefix.device))
-            shapes.append(torch.cat([cls, tokens.mean(dim=1)], dim=1))
+        shapes = [pooled_outputs(encoder, shape) for shape in zip(*views, strict=True)]
         return _by_view(shapes, len(views))
+
+
+def pooled_outputs(encoder: Encoder, shape: Sequence[Tokens]) -> Tensor:
+    """Encode the views of one shape at once; return CLS and mean (V N, 2 D)."""
+    cls, tokens = encoder(*joined(shape, encoder.prefix.device))
+    return torch.cat([cls, tokens.mean(dim=1)], dim=1)
 
 
 def joined(shape: Sequence[Tokens], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -162,4 +183,6 @@ def objective(encoder: Encoder, config: TrainConfig) -> Objective:
     """Build the module of a method around an encoder."""
     if config.method is Method.MAE:
         return MaskedAutoencoder(encoder, config)
+    if config.method is Method.DISTILL:
+        return Distilled(encoder, config)
     return SimDino(encoder, Encoder(encoder.config), config)
