@@ -18,7 +18,7 @@ endif
 DEBIAN_PACKAGES := dcmtk orthanc dicom3tools
 
 .PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-read bench-embed bench-train \
-  compare-readers clean
+  bench-scaling compare-readers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/similis demo
@@ -60,6 +60,10 @@ bench-embed: $(VENV)/.dev
 # DATA=manifest.csv
 bench-train: $(VENV)/.dev
 	$(BIN)/python tests/bench/train.py
+
+# DATA=manifest.csv OUT=folder [TFLOP=400] [CACHE=folder] [THREADS=2]: hours, goes on where it was
+bench-scaling: $(VENV)/.dev
+	$(BIN)/python tests/bench/scaling.py
 
 compare-readers: $(VENV)/.dev
 	$(BIN)/python tests/bench/compare_readers.py

@@ -50,7 +50,7 @@ class Images:
     """The cached arrays, mapped and not loaded; safe to read from several threads."""
 
     def __init__(self, folder: Path, entries: Sequence[Entry], unreadable: Sequence[str]) -> None:
-        self.fingerprint = folder.name
+        self.folder, self.fingerprint = folder, folder.name
         self.entries = tuple(entries)
         self.unreadable = tuple(unreadable)
         self._bytes = np.memmap(folder / _PIXELS, dtype=np.uint8, mode="r")
