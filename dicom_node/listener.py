@@ -70,7 +70,13 @@ class Listener:
         ae.require_called_aet = True
         ae.require_calling_aet = list(dicom.calling_ae_titles)
         for service in services:
-            ae.add_supported_context(service.sop_class_uid, list(service.transfer_syntaxes))
+            both = service.as_scu or None
+            ae.add_supported_context(
+                service.sop_class_uid,
+                list(service.transfer_syntaxes),
+                scu_role=both,
+                scp_role=both,
+            )
         self.ae_title = ae_title
         self._ae = ae
         self._timeout_s = dicom.network_timeout_s

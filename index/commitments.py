@@ -112,8 +112,8 @@ class Commitments(Database):
             commit_study(connection, report.study_id)
             return Settlement.COMMITTED
 
-    def save_request(self, request: PeerRequest) -> int:
-        """Keep a peer's question, with a job to answer it; asked twice, it is one."""
+    def save_request(self, request: PeerRequest, *, delay_s: float) -> int:
+        """Keep a peer's question, to be answered after `delay_s`; asked twice, it is one."""
         with self.writing() as connection:
             same = select(CommitmentRequest.id).where(
                 CommitmentRequest.transaction_uid == request.transaction_uid,
@@ -127,7 +127,7 @@ class Commitments(Database):
                     instances=[[r.sop_class_uid, r.sop_instance_uid] for r in request.references],
                 )
                 key = connection.execute(inserted.returning(CommitmentRequest.id)).scalar_one()
-            enqueue(connection, JobKind.ANSWER, key, due_at=self.now())
+            enqueue(connection, JobKind.ANSWER, key, due_at=self.now() + delay_s)
             return key
 
     def peer_request(self, key: int) -> PeerRequest | None:
