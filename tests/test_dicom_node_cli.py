@@ -33,6 +33,7 @@ COMMANDS = (
     "demo",
     "import",
     "retry",
+    "forget",
     "similar",
     "show",
     "train",

@@ -61,7 +61,7 @@ def _print(kept: Belongings, *, json: bool) -> None:
     ]
     if json:
         forgotten = {"study_instance_uid": kept.study_instance_uid, "deleted": numbers}
-        print_json(forgotten | {"sent_reports": kept.reports, "named_by": named_by})
+        print_json(forgotten | {"own_reports": kept.reports, "named_by": named_by})
         return
     print_table("Forgotten", ("deleted", "number"), list(numbers.items()))
     if named_by:
