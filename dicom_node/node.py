@@ -133,7 +133,7 @@ class Node:
             CommitStep(
                 config, catalogue=catalogue, issuer=issuer, requestor=requestor, promises=promises
             ),
-            AnswerStep(config, catalogue, parts.store, requestor, questions),
+            AnswerStep(config, catalogue, parts.store, issuer, requestor, questions),
         ]
         for step in steps:
             self._loops.repeat(step.kind, partial(runner.next, step))

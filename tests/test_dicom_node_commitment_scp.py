@@ -8,7 +8,7 @@ import peers
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_context, evt
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 from scripted import association, contexts_of, store
 
@@ -29,9 +29,7 @@ class Modality:
         self._ae.add_requested_context(StorageCommitmentPushModel)
         self._ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         self._handlers = [(evt.EVT_N_EVENT_REPORT, self._hear)]
-        server = self._ae.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=self._handlers
-        )
+        server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=self._handlers)
         self.port = int(server.server_address[1])
 
     def ask(self, port: int, asked: Dataset, *, stay_s: float, action: int = 1) -> int:

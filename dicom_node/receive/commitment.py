@@ -26,7 +26,9 @@ from dicom_node.answer.commitment import (
     verdict,
     with_reply,
 )
+from dicom_node.answer.issue import Issuer
 from dicom_node.answer.requestor import Requestor
+from dicom_node.answer.send import reference_of
 from dicom_node.config import Config, Destination
 from dicom_node.contexts import STORAGE_COMMITMENT
 from dicom_node.errors import NotKnown, SendFailed
@@ -95,6 +97,7 @@ class AnswerStep:
         config: Config,
         catalogue: Catalogue,
         store: Store,
+        issuer: Issuer,
         requestor: Requestor,
         questions: Questions,
     ) -> None:
@@ -102,6 +105,7 @@ class AnswerStep:
         self._destinations = tuple(config.destinations.values())
         self._catalogue = catalogue
         self._store = store
+        self._issuer = issuer
         self._requestor = requestor
         self._questions = questions
         self.patience = Patience(answer.attempts, answer.first_retry_s, answer.longest_retry_s)
@@ -128,13 +132,19 @@ class AnswerStep:
         """Return why an instance cannot be promised, 0 when it can."""
         version = self._catalogue.kept_version(reference.sop_instance_uid)
         if version is None:
-            return _NO_SUCH_INSTANCE
+            return SUCCESS if self._is_own(reference) else _NO_SUCH_INSTANCE
         if version.sop_class_uid != reference.sop_class_uid:
             return _CLASS_CONFLICT
         if self._store.digest_of(version.relative_path) != version.sha256:
             log.error("kept_file_damaged", sop_instance_uid=reference.sop_instance_uid)
             return _PROCESSING_FAILURE
         return SUCCESS
+
+    def _is_own(self, reference: Reference) -> bool:
+        """Tell whether it is a report of the node itself, which it keeps elsewhere."""
+        report = self._catalogue.report_of(reference.sop_instance_uid)
+        paths = () if report is None else self._issuer.paths(report)
+        return any(path.exists() and reference_of(path) == reference for path in paths)
 
     def _tell(self, key: int, ae_title: str, answer: Dataset, event_type: int) -> None:
         asked_on = self._questions.association(key)
