@@ -1,4 +1,4 @@
-"""Storage commitment, given: what was pushed to the node is promised when it is kept, byte for byte."""
+"""Storage commitment, given: what was pushed is promised when it is kept, byte for byte."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
