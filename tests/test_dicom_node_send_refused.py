@@ -1,6 +1,7 @@
 """A PACS that refuses, aborts, hangs, or takes only a part: one clear outcome each."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -85,6 +86,22 @@ def test_a_peer_that_never_answers_is_given_up_after_the_timeout(objects: list[P
         released.set()
 
 
+def test_an_association_that_lasts_too_long_is_ended_from_outside(objects: list[Path]) -> None:
+    released = threading.Event()
+
+    def hang(event: evt.Event) -> int:
+        released.wait(20)
+        return 0x0000
+
+    with listening(hang) as port:
+        requestor = Requestor("SIMILIS", answer_s=15.0, longest_s=0.5)
+        started = time.monotonic()
+        with pytest.raises(SendFailed, match="before an answer came"):
+            send(requestor, objects, name="pacs", destination=at(port))
+        assert time.monotonic() - started < 10
+        released.set()
+
+
 def test_a_rejected_association_is_told_as_such(objects: list[Path]) -> None:
     with (
         listening(lambda event: 0x0000, require_calling_aet=["NOBODY"]) as port,
@@ -129,5 +146,8 @@ def listening(handler: Callable[[evt.Event], int], **settings: Any) -> Iterator[
 
 
 def deliver(paths: list[Path], port: int, *, answer_s: float = 5.0) -> None:
-    destination = Destination(ae_title="PACS", host="127.0.0.1", port=port)
-    send(Requestor("SIMILIS", answer_s=answer_s), paths, name="pacs", destination=destination)
+    send(Requestor("SIMILIS", answer_s=answer_s), paths, name="pacs", destination=at(port))
+
+
+def at(port: int) -> Destination:
+    return Destination(ae_title="PACS", host="127.0.0.1", port=port)

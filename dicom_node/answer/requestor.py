@@ -18,14 +18,23 @@ from dicom_node.errors import NotOffered, SendFailed
 from dicom_node.listener import answer_at_once, cut
 
 _CONNECT_S = 5.0
+# Shorter than the lease of any job that opens associations: none is done twice at the same time.
+LONGEST_S = 100.0
 
 
 class Requestor:
-    """Opens associations under one AE title; `answer_s` bounds the wait for every answer."""
+    """Opens associations under one AE title.
 
-    def __init__(self, calling_ae_title: str, *, answer_s: float) -> None:
+    `answer_s` bounds the wait for every answer, `longest_s` an association as a whole: a peer that
+    trickles, or a state machine that waits for itself, is ended from outside.
+    """
+
+    def __init__(
+        self, calling_ae_title: str, *, answer_s: float, longest_s: float = LONGEST_S
+    ) -> None:
         self._calling_ae_title = calling_ae_title
         self._answer_s = answer_s
+        self._longest_s = longest_s
         self._lock = threading.Lock()
         self._open: set[Association] = set()
         self._interrupted = False
@@ -46,13 +55,17 @@ class Requestor:
         `SendFailed` when there is none, `NotOffered` when the destination accepts no context.
         """
         association = self._associate(name, destination, contexts, handlers, scp_of)
+        watchdog = threading.Timer(self._longest_s, _end, [association])
+        watchdog.daemon = True
+        watchdog.start()
         try:
             yield association
         finally:
-            with self._lock:
-                self._open.discard(association)
             if association.is_established:
                 association.release()
+            watchdog.cancel()
+            with self._lock:
+                self._open.discard(association)
 
     def interrupt(self) -> None:
         """Cut the associations that are open, and every one that is opened from now on."""
@@ -101,3 +114,12 @@ class Requestor:
             self._open.add(event.assoc)
             if self._interrupted:
                 cut(event.assoc)
+
+
+def _end(association: Association) -> None:
+    """Cut an association and wake whoever waits for it."""
+    transport = association.dul.socket
+    cut(association)
+    association.kill()
+    if transport is not None:
+        transport.close()
