@@ -103,6 +103,10 @@ class Answer(Section):
     attempts: int = Field(10, ge=1, description="times a report is offered before it is FAILED")
     first_retry_s: Seconds = Field(5.0, description="first pause; doubled each time")
     longest_retry_s: Seconds = Field(900.0, description="longest pause between two attempts")
+    timeout_s: float = Field(30.0, gt=0, description="silence after which a peer is given up")
+    commitment_wait_s: Seconds = Field(
+        60.0, description="after which commitment is asked for again; doubled each time"
+    )
 
 
 class Destination(Section):
@@ -111,6 +115,7 @@ class Destination(Section):
     ae_title: AeTitle
     host: str
     port: int = Field(ge=1, le=65535)
+    commitment: bool = Field(True, description="ask it to commit to keeping every report")
 
 
 class Config(Section):

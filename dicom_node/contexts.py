@@ -11,6 +11,7 @@ from pydicom.uid import (
 
 # PS3.6 Table A-1.
 VERIFICATION = UID("1.2.840.10008.1.1")
+STORAGE_COMMITMENT = UID("1.2.840.10008.1.20.1")
 STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
 
 
@@ -23,11 +24,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A SOP class offered as SCP, and the transfer syntaxes it is taken in, preferred first."""
+    """A SOP class offered as SCP, and the transfer syntaxes it is taken in, preferred first.
+
+    `as_scu`: a peer that opens the association may be SCP of it (role selection, PS3.7 D.3.3.4).
+    """
 
     role: Role
     sop_class_uid: str
     transfer_syntaxes: tuple[str, ...]
+    as_scu: bool = False
 
 
 # Deflated is not offered for queries: an identifier never needs it and inflating is a risk.
@@ -35,6 +40,7 @@ _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 SERVICES = (
     Service(Role.STORAGE, VERIFICATION, _PLAIN),
+    Service(Role.STORAGE, STORAGE_COMMITMENT, _PLAIN, as_scu=True),
     Service(Role.QUERY, VERIFICATION, _PLAIN),
     Service(Role.QUERY, STUDY_ROOT_FIND, _PLAIN),
 )

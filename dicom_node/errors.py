@@ -10,6 +10,8 @@
     │   └── OutOfResources           no room or no catalogue to keep it             A700
     ├── QueryRefused                 a C-FIND identifier that cannot be answered    A900
     ├── SendFailed                   a destination did not take an object; tried again
+    │   └── NotOffered               it accepts no context for what is sent or asked
+    ├── CommitmentPending            a destination has not said that it keeps a report; asked again
     ├── WorkerFailed                 the embedding process was lost over a series
     ├── WorkerUnavailable            no embedding process can be started
     └── WorkerStopped                the node is going down; its job is claimed again
@@ -18,7 +20,10 @@
 which do not know this house.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+
+from pydicom.uid import UID
 
 
 class SimilisError(Exception):
@@ -108,6 +113,23 @@ class SendFailed(SimilisError):
         super().__init__(f"{destination} did not take the object: {reason}")
         self.destination = destination
         self.reason = reason
+
+
+class NotOffered(SendFailed):
+    """A destination that accepts none of the SOP classes proposed to it."""
+
+    def __init__(self, destination: str, sop_class_uids: Iterable[str]) -> None:
+        self.sop_class_uids = tuple(sop_class_uids)
+        names = ", ".join(sorted({UID(uid).name for uid in self.sop_class_uids}))
+        super().__init__(destination, f"it does not accept {names}")
+
+
+class CommitmentPending(SimilisError):
+    """A destination has not said yet whether it keeps a report."""
+
+    def __init__(self, destination: str) -> None:
+        super().__init__(f"{destination} has not said yet whether it keeps the report")
+        self.destination = destination
 
 
 class WorkerFailed(SimilisError):

@@ -11,7 +11,7 @@ import pydicom.config
 import structlog
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -70,9 +70,16 @@ class Listener:
         ae.require_called_aet = True
         ae.require_calling_aet = list(dicom.calling_ae_titles)
         for service in services:
-            ae.add_supported_context(service.sop_class_uid, list(service.transfer_syntaxes))
+            both = service.as_scu or None
+            ae.add_supported_context(
+                service.sop_class_uid,
+                list(service.transfer_syntaxes),
+                scu_role=both,
+                scp_role=both,
+            )
         self.ae_title = ae_title
         self._ae = ae
+        self._both_roles = {s.sop_class_uid for s in services if s.as_scu}
         self._timeout_s = dicom.network_timeout_s
         self._limit = MessageLimit(maximum_bytes)
         self.port = self._listen(dicom.host, port, handlers)
@@ -86,6 +93,7 @@ class Listener:
                 block=False,
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, self._opened),
+                    (evt.EVT_REQUESTED, self._confirm_roles),
                     (evt.EVT_PDU_RECV, self._limit.count),
                     (evt.EVT_DIMSE_RECV, self._limit.reset),
                     (evt.EVT_REJECTED, _log_rejection),
@@ -109,6 +117,16 @@ class Listener:
         if connection := _connection(event.assoc):
             # pynetdicom's own timeout does not run while a PDU is half received.
             connection.settimeout(self._timeout_s)
+
+    def _confirm_roles(self, event: evt.Event) -> None:
+        """Accept the roles that a peer proposes where the node can have either (PS3.7 D.3.3.4).
+
+        pynetdicom forgets to answer them when storage is unrestricted.
+        """
+        for uid, proposed in event.assoc.requestor.role_selection.items():
+            if uid in self._both_roles:
+                accepted = build_role(uid, proposed.scu_role or False, proposed.scp_role or False)
+                event.assoc.acceptor.add_negotiation_item(accepted)
 
 
 class MessageLimit:

@@ -1,20 +1,24 @@
 """The node: started in order, driven by a few threads, stopped in reverse.
 
 Threads: two listeners (two more per association), one per embedding process, one for reports, one
-that sends, one for the quiet timers, one that saves the vectors.
+that sends, two for storage commitment, one for the quiet timers, one that saves the vectors.
 """
 
 from functools import partial
+from typing import Any
 
 import structlog
 
+from dicom_node.answer.commitment import Promises
 from dicom_node.answer.find import FindService, query_listener
-from dicom_node.answer.send import Sender
+from dicom_node.answer.issue import Issuer
+from dicom_node.answer.requestor import Requestor
 from dicom_node.config import Config
 from dicom_node.listener import Listener
 from dicom_node.loops import Loops
 from dicom_node.parts import Parts, open_index, open_issuer, open_parts
-from dicom_node.pipeline import EmbedStep, ReportStep, SendStep
+from dicom_node.pipeline import CommitStep, EmbedStep, ReportStep, SendStep, patience_of
+from dicom_node.receive.commitment import AnswerStep, Questions
 from dicom_node.receive.lifecycle import close_what_is_quiet
 from dicom_node.receive.scp import storage_listener
 from dicom_node.receive.worker import Model, Worker
@@ -36,7 +40,7 @@ class Node:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._loops = Loops()
-        self._sender = Sender(config.dicom.ae_title)
+        self._requestor = Requestor(config.dicom.ae_title, answer_s=config.answer.timeout_s)
         self._workers: list[Worker] = []
         self._listeners: list[Listener] = []
         self._parts: Parts | None = None
@@ -87,16 +91,17 @@ class Node:
         log.info("vectors_opened", vectors=len(index), rebuilt=index.opened.rebuilt_because)
         self._warn_of_other_models(parts.catalogue)
         search = Search(parts.catalogue, index)
-        self._drive(parts, index, search)
+        issuer = open_issuer(parts, self.model)
+        self._drive(parts, index, search, issuer)
+        handlers = self._deliver(parts, issuer)
         dicom = self.config.dicom
         service = FindService(parts.catalogue, search, self.config.answer, self.model.version)
-        self._listeners.append(storage_listener(dicom, self.config.storage, parts.intake))
+        self._listeners.append(storage_listener(dicom, self.config.storage, parts.intake, handlers))
         self._listeners.append(query_listener(dicom, service))
 
-    def _drive(self, parts: Parts, index: HnswIndex, search: Search) -> None:
-        """Start the threads that take a series from its files to a report in the PACS."""
+    def _drive(self, parts: Parts, index: HnswIndex, search: Search, issuer: Issuer) -> None:
+        """Start the threads that take a series from its files to a report."""
         config, catalogue = self.config, parts.catalogue
-        issuer = open_issuer(parts, self.model)
         runner = Runner(parts.jobs, parts.name)
         embeds: list[Step] = [
             EmbedStep(
@@ -111,11 +116,28 @@ class Node:
         report = ReportStep(
             config, catalogue=catalogue, search=search, issuer=issuer, jobs=parts.jobs
         )
-        send = SendStep(config, catalogue=catalogue, issuer=issuer, sender=self._sender)
-        for step in (*embeds, report, send):
+        for step in (*embeds, report):
             self._loops.repeat(step.kind, partial(runner.next, step))
         self._loops.repeat("timers", partial(close_what_is_quiet, catalogue))
         self._loops.every("save", _SAVE_EVERY_S, partial(tidy, index, catalogue))
+
+    def _deliver(self, parts: Parts, issuer: Issuer) -> tuple[Any, ...]:
+        """Start the threads that send and commit; return handlers for the storage listener."""
+        config, catalogue, requestor = self.config, parts.catalogue, self._requestor
+        promises, questions = Promises(catalogue, patience_of(config.answer)), Questions(catalogue)
+        runner = Runner(parts.jobs, parts.name)
+        steps: list[Step] = [
+            SendStep(
+                config, catalogue=catalogue, issuer=issuer, requestor=requestor, jobs=parts.jobs
+            ),
+            CommitStep(
+                config, catalogue=catalogue, issuer=issuer, requestor=requestor, promises=promises
+            ),
+            AnswerStep(config, catalogue, parts.store, issuer, requestor, questions),
+        ]
+        for step in steps:
+            self._loops.repeat(step.kind, partial(runner.next, step))
+        return promises.handler, questions.handler
 
     def _warn_of_other_models(self, catalogue: Catalogue) -> None:
         lacking = len(catalogue.series_lacking(self.model.model_id))
@@ -131,7 +153,7 @@ class Node:
         for listener in self._listeners:
             listener.stop()
         self._loops.stop()
-        self._sender.interrupt()
+        self._requestor.interrupt()
         for worker in self._workers:
             worker.interrupt()
         self._loops.join(_STOP_WITHIN_S)

@@ -3,21 +3,24 @@
     EmbedStep     files → clips → vectors (in a worker) → searchable      steps 6 to 11
     ReportStep    vectors → similar cases → Structured Report             steps 12 and 13
     SendStep      report → PACS                                           step 14
+    CommitStep    does the PACS keep it?                                  step 14
 
 Each step is done as jobs with a lease (step 5, `runner`). Every one can be repeated: a process
 killed between any two leaves a job that is claimed again, and a job done twice gives the same rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import structlog
 
+from dicom_node.answer.commitment import Promises, ask, question
 from dicom_node.answer.issue import Issuer
 from dicom_node.answer.query import Filters, similar_to_study
-from dicom_node.answer.send import Sender
+from dicom_node.answer.requestor import Requestor
+from dicom_node.answer.send import reference_of, send
 from dicom_node.config import Answer, Config, Destination
-from dicom_node.errors import SendFailed
+from dicom_node.errors import CommitmentPending, NotOffered, SendFailed
 from dicom_node.receive.store import Store
 from dicom_node.receive.worker import Embedded, Worker
 from dicom_node.runner import Patience
@@ -149,46 +152,105 @@ class ReportStep:
 
 
 class SendStep:
-    """Sends one report to its destination."""
+    """Sends one report, with what goes out beside it, to its destination."""
 
     kind = JobKind.SEND
     lease_s = _LEASE_S
 
     def __init__(
-        self, config: Config, *, catalogue: Catalogue, issuer: Issuer, sender: Sender
+        self,
+        config: Config,
+        *,
+        catalogue: Catalogue,
+        issuer: Issuer,
+        requestor: Requestor,
+        jobs: Jobs,
     ) -> None:
         self._destinations = config.destinations
         self._catalogue = catalogue
         self._issuer = issuer
-        self._sender = sender
+        self._requestor = requestor
+        self._jobs = jobs
         self.patience = patience_of(config.answer)
 
     def run(self, job: Job) -> None:
         """Send the report, unless a later one says what it said and more."""
         report = self._catalogue.report(job.subject_id)
-        if report is None:  # its study was deleted meanwhile
+        if report is None or report.state in (ReportState.COMMITTED, ReportState.OUTDATED):
             return
         last = self._catalogue.last_report(report.study_id, report.destination)
         if last is not None and last.id != report.id:
             log.info("report_superseded", sop_instance_uid=report.sop_instance_uid)
             return
-        self._sender.send(
-            self._issuer.path(report),
-            name=report.destination,
-            destination=self._destination(report.destination),
-        )
+        name = report.destination
+        destination = destination_of(self._destinations, name)
+        send(self._requestor, self._issuer.paths(report), name=name, destination=destination)
         self._catalogue.set_report_state(report.id, ReportState.SENT)
-        log.info("report_sent", sop_instance_uid=report.sop_instance_uid, to=report.destination)
+        log.info("report_sent", sop_instance_uid=report.sop_instance_uid, to=name)
+        if destination.commitment:
+            self._jobs.enqueue(JobKind.COMMIT, report.id, destination=name)
 
     def give_up(self, job: Job, reason: str) -> None:
         """Mark the report FAILED; it is offered again when its study changes."""
         self._catalogue.set_report_state(job.subject_id, ReportState.FAILED)
 
-    def _destination(self, name: str) -> Destination:
-        destination = self._destinations.get(name)
-        if destination is None:
-            raise SendFailed(name, "it is no longer in the configuration")
-        return destination
+
+class CommitStep:
+    """Asks the destination of one sent report whether it keeps it."""
+
+    kind = JobKind.COMMIT
+    lease_s = _LEASE_S
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        catalogue: Catalogue,
+        issuer: Issuer,
+        requestor: Requestor,
+        promises: Promises,
+    ) -> None:
+        answer = config.answer
+        self._destinations = config.destinations
+        self._catalogue = catalogue
+        self._issuer = issuer
+        self._requestor = requestor
+        self._promises = promises
+        self.patience = Patience(answer.attempts, answer.commitment_wait_s, answer.longest_retry_s)
+
+    def run(self, job: Job) -> None:
+        """Ask under a new Transaction UID; without an answer, this is tried again later."""
+        report = self._catalogue.report(job.subject_id)
+        if report is None or report.state is not ReportState.SENT:
+            return
+        name = report.destination
+        transaction_uid = self._issuer.new_uid()
+        self._catalogue.ask_commitment(report.id, transaction_uid)
+        try:
+            ask(
+                self._requestor,
+                question(transaction_uid, map(reference_of, self._issuer.paths(report))),
+                name=name,
+                destination=destination_of(self._destinations, name),
+                promises=self._promises,
+            )
+        except NotOffered as error:
+            log.warning("commitment_not_offered", to=name, reason=error.reason)
+            return
+        asked = self._catalogue.report(report.id)
+        if asked is not None and asked.state is ReportState.SENT:
+            raise CommitmentPending(name)
+
+    def give_up(self, job: Job, reason: str) -> None:
+        """Leave the report SENT: it was stored, and nobody promised more."""
+
+
+def destination_of(destinations: Mapping[str, Destination], name: str) -> Destination:
+    """Return a destination by its name; raises `SendFailed`."""
+    destination = destinations.get(name)
+    if destination is None:
+        raise SendFailed(name, "it is no longer in the configuration")
+    return destination
 
 
 def patience_of(answer: Answer) -> Patience:

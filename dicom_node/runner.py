@@ -10,7 +10,7 @@ import structlog
 
 from dicom_node.errors import SimilisError, WorkerStopped, WorkerUnavailable
 from dicom_node.log import fault_of
-from index.errors import DatabaseUnavailable
+from index.errors import DatabaseUnavailable, UnknownKey
 from index.jobs import Job, JobKind, Jobs
 
 log = structlog.get_logger()
@@ -72,6 +72,9 @@ class Runner:
         except WorkerStopped:
             self._jobs.give_back(job, delay_s=0.0)
             return False
+        except UnknownKey as error:
+            log.info("job_without_subject", kind=step.kind, reason=str(error))  # it was forgotten
+            self._jobs.finish(job)
         except SimilisError as error:
             self._failed(step, job, str(error))
         except Exception as error:

@@ -7,11 +7,13 @@ little-endian float32, read from any machine alike. Does not search.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, delete, exists, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select
 
 from index.db import Database
+from index.errors import UnknownKey
 from index.lifecycle import move_series, put_aside
 from index.models import Clip, Embedding, Series, Study
 from index.records import ClipRecord, PatientKey, StudyVectors, VectorSource
@@ -19,6 +21,9 @@ from index.states import REPORTABLE_STATES, Event
 from index.vectors import Ids, Vectors, unit_rows
 
 STORED = np.dtype("<f4")
+T = TypeVar("T")
+
+_SERIES = select(Series.id).where(Series.id == bindparam("id"))
 CHUNK = 800  # ids in one statement; SQLite before 3.32 takes at most 999
 
 
@@ -32,10 +37,12 @@ class Embeddings(Database):
 
         The series becomes EMBEDDED, or SKIPPED when there are no clips, unless it changed since
         `revision`: then the clips serve until the next round. Clips of an older revision than
-        those kept change nothing and get no ids. Raises BadVector.
+        those kept change nothing and get no ids. Raises BadVector and UnknownKey.
         """
         vectors = [unit_rows(clip.vector)[0] for clip in clips]
         with self.writing() as connection:
+            if connection.execute(_SERIES, {"id": series_id}).first() is None:
+                raise UnknownKey("series", series_id)  # its study was forgotten meanwhile
             kept = _kept(connection, series_id, model_id)
             if any(row_revision > revision for _, row_revision in kept):
                 return ()
@@ -138,8 +145,8 @@ class Embeddings(Database):
         )
 
 
-def chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Cut ids into parts that one statement can take."""
+def chunks(ids: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut ids or UIDs into parts that one statement can take."""
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
 

@@ -1,7 +1,8 @@
 """The arrival of an instance: one transaction that makes or refreshes its rows.
 
-Owns the rules for the same instance twice and for a changed one, and winds the quiet timers. The
-files are the caller's: they are on disk before and stay there; the catalogue only points to them.
+Owns the rules for the same instance twice, for a changed one and for another patient, and winds
+the quiet timers. The files are the caller's: they are on disk before and stay there; the catalogue
+only points to them.
 """
 
 from __future__ import annotations
@@ -9,48 +10,69 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
-from index.attributes import IMAGE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, Attribute
+from index.attributes import (
+    IMAGE_ATTRIBUTES,
+    SERIES_ATTRIBUTES,
+    STUDY_ATTRIBUTES,
+    Attribute,
+    Level,
+)
 from index.db import Database
 from index.models import Base
 from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
+from index.rejections import Rejects, outdate_reports, take_out
 from index.states import Event, State, advance
 
 # Core tables and prepared statements: this is the one place where a millisecond counts.
 STUDY = Base.metadata.tables["study"]
 SERIES = Base.metadata.tables["series"]
 INSTANCE = Base.metadata.tables["instance"]
+REJECTION = Base.metadata.tables["rejection"]
 
 _VERSIONS = (
     select(INSTANCE, SERIES.c.study_id)
     .join_from(INSTANCE, SERIES)
     .where(INSTANCE.c.sop_instance_uid == bindparam("uid"))
 )
+_REJECTED = select(literal(1)).where(REJECTION.c.sop_instance_uid == bindparam("uid"))
 _STUDY = select(STUDY).where(STUDY.c.study_instance_uid == bindparam("uid")).with_for_update()
 _SERIES = select(SERIES).where(
     SERIES.c.study_id == bindparam("study"), SERIES.c.series_instance_uid == bindparam("uid")
 )
 
+_PATIENT_ATTRIBUTES = tuple(a for a in STUDY_ATTRIBUTES if a.level is Level.PATIENT)
+
 
 class Intake(Database):
     """The part of the catalogue that receives."""
 
-    def record(self, header: Header, stored: StoredFile, rule: QuietRule) -> Recorded:
+    def record(
+        self,
+        header: Header,
+        stored: StoredFile,
+        rule: QuietRule,
+        *,
+        rejects: Rejects | None = None,
+    ) -> Recorded:
         """Enter an instance whose file is on disk; when this returns, so are its rows.
 
         The same bytes again are a DUPLICATE and change nothing, so that a folder taken in twice is
         what it was after the first time. New bytes under a known SOP Instance UID are REPLACED:
-        all versions are kept, the newest is current, and the series concerned are DIRTY.
+        all versions are kept, the newest is current, and the series concerned are DIRTY. With
+        `rejects` the instance is a rejection note: what it names is taken out with it.
         """
         try:
-            return self._record(header, stored, rule)
+            return self._record(header, stored, rule, rejects)
         except IntegrityError:
             # Another process made the same study or series first; now it is there (PostgreSQL).
-            return self._record(header, stored, rule)
+            return self._record(header, stored, rule, rejects)
 
-    def _record(self, header: Header, stored: StoredFile, rule: QuietRule) -> Recorded:
+    def _record(
+        self, header: Header, stored: StoredFile, rule: QuietRule, rejects: Rejects | None
+    ) -> Recorded:
         with self.writing() as connection:
             arrival = _Arrival(connection, header, rule, self.now())
             versions = connection.execute(_VERSIONS, {"uid": header.sop_instance_uid}).all()
@@ -64,8 +86,14 @@ class Intake(Database):
             for older in (v for v in versions if v.current):
                 arrival.retire(older, series_id)
             arrival.instance(series_id, stored)
-            receipt = Receipt.REPLACED if versions else Receipt.NEW
-            return Recorded(receipt, series_id, study_id, stored.relative_path)
+            return Recorded(
+                Receipt.REPLACED if versions else Receipt.NEW,
+                series_id,
+                study_id,
+                stored.relative_path,
+                rekeyed=arrival.rekeyed,
+                rejected=0 if rejects is None else arrival.reject(rejects),
+            )
 
 
 class _Arrival:
@@ -76,6 +104,7 @@ class _Arrival:
         self._header = header
         self._rule = rule
         self._now = now
+        self.rekeyed = False  # the study went to another patient
 
     def study(self) -> int:
         """Make or refresh the study; return its id."""
@@ -84,7 +113,13 @@ class _Arrival:
         row = self._connection.execute(_STUDY, uid).one_or_none()
         if row is None:
             return self._insert(STUDY, values | self._first(self._rule.study_s))
-        self._touch(STUDY, row, self._rule.study_s, _changes(row, values))
+        changes = _changes(row, values)
+        if _other_patient(row, values):
+            self.rekeyed = True
+            # What is known of the patient before says nothing of this one.
+            changes |= {a.column: values[a.column] for a in _PATIENT_ATTRIBUTES}
+            outdate_reports(self._connection, [row.id])
+        self._touch(STUDY, row, self._rule.study_s, changes)
         return int(row.id)
 
     def series(self, study_id: int) -> int:
@@ -100,7 +135,9 @@ class _Arrival:
         return int(row.id)
 
     def instance(self, series_id: int, stored: StoredFile) -> None:
-        """Insert the instance as the current version."""
+        """Insert the instance as the current version, unless it was rejected for good."""
+        uid = {"uid": self._header.sop_instance_uid}
+        rejected = self._connection.execute(_REJECTED, uid).first() is not None
         self._insert(
             INSTANCE,
             _clean(self._header, IMAGE_ATTRIBUTES)
@@ -111,7 +148,7 @@ class _Arrival:
                 "size_bytes": stored.size_bytes,
                 "relative_path": stored.relative_path,
                 "received_at": self._now,
-                "current": True,
+                "current": not rejected,
             },
         )
 
@@ -119,11 +156,21 @@ class _Arrival:
         """Make a version the older one; where it lies in another series, that one changed too."""
         outdated = update(INSTANCE).where(INSTANCE.c.id == version.id)
         self._connection.execute(outdated.values(current=False))
-        if version.series_id == series_id:
-            return
-        row = self._connection.execute(select(SERIES).where(SERIES.c.id == version.series_id)).one()
+        if version.series_id != series_id:
+            self._lost_some(version.series_id)
+
+    def reject(self, rejects: Rejects) -> int:
+        """Take out what a rejection note names; return how many instances were found."""
+        taken_out = take_out(self._connection, rejects)
+        for series_id in taken_out.series_ids:
+            self._lost_some(series_id)
+        return taken_out.instances
+
+    def _lost_some(self, series_id: int) -> None:
+        """Tell a series and its study that they are no longer what they were."""
+        row = self._connection.execute(select(SERIES).where(SERIES.c.id == series_id)).one()
         self._touch(SERIES, row, self._rule.series_s, {"revision": row.revision + 1})
-        row = self._connection.execute(select(STUDY).where(STUDY.c.id == version.study_id)).one()
+        row = self._connection.execute(select(STUDY).where(STUDY.c.id == row.study_id)).one()
         self._touch(STUDY, row, self._rule.study_s, {})
 
     def _insert(self, table: Table, values: Mapping[str, Any]) -> int:
@@ -159,6 +206,14 @@ class _Arrival:
         }
         touched = update(table).where(table.c.id == bindparam("key"))
         self._connection.execute(touched, values | changes | {"key": row.id})
+
+
+def _other_patient(row: Row[Any], values: Mapping[str, str]) -> bool:
+    """Tell whether the newest instance names another patient: another id, or another issuer."""
+    if not values["patient_id"]:
+        return False
+    issuers = {row.issuer_of_patient_id, values["issuer_of_patient_id"]} - {""}
+    return row.patient_id != values["patient_id"] or len(issuers) > 1
 
 
 def _clean(header: Header, attributes: Iterable[Attribute]) -> dict[str, str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from index.attributes import TEXT_LENGTH
 from index.db import Database
 from index.errors import UnknownKey
 from index.jobs import JobKind, enqueue
-from index.models import Clip, Series, Study
+from index.models import Clip, Report, Series, Study
+from index.records import ReportState
 from index.states import (
     OPEN_STATES,
     REPORTABLE_STATES,
@@ -104,12 +105,8 @@ class Lifecycle(Database):
     def mark_reported(self, study_id: int) -> State:
         """Note that the similar cases of a study were reported; return its state."""
         with self.writing() as connection:
-            return _move_study(connection, study_id, Event.REPORT)
-
-    def mark_committed(self, study_id: int) -> State:
-        """Note that the archive keeps the study's report; return its state."""
-        with self.writing() as connection:
-            return _move_study(connection, study_id, Event.COMMIT)
+            _move_study(connection, study_id, Event.REPORT)
+            return commit_study(connection, study_id)
 
 
 def move_series(
@@ -130,6 +127,17 @@ def move_series(
     if state in SETTLED_STATES:
         _settle(connection, study_id)
     return state
+
+
+def commit_study(connection: Connection, study_id: int) -> State:
+    """Let COMMIT happen to a study if all destinations keep its newest report; return its state."""
+    newest = (
+        select(func.max(Report.id)).where(Report.study_id == study_id).group_by(Report.destination)
+    )
+    states = connection.execute(select(Report.state).where(Report.id.in_(newest))).scalars().all()
+    if states and set(states) == {ReportState.COMMITTED}:
+        return _move_study(connection, study_id, Event.COMMIT)
+    return connection.execute(select(Study.state).where(Study.id == study_id)).scalar_one()
 
 
 def put_aside(

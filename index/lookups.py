@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnExpressionArgument, Connection, func, select
@@ -12,10 +13,8 @@ from index.db import Database
 from index.errors import UnknownKey
 from index.models import Clip, Embedding, Instance, Job, Report, Series, Study
 from index.records import (
-    Counts,
     EmbeddedClip,
     InstanceFile,
-    Quarantined,
     SeriesFiles,
     StoredFile,
     StudyRow,
@@ -29,6 +28,29 @@ _FILE = (
     Instance.transfer_syntax_uid,
     Instance.relative_path,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A series that could not be embedded, and why."""
+
+    series_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much of everything there is; keys are states, or model ids for embeddings."""
+
+    studies: Mapping[str, int]
+    series: Mapping[str, int]
+    instances: int
+    clips: int
+    embeddings: Mapping[str, int]
+    jobs: Mapping[str, int]
+    reports: Mapping[str, int]
+    skipped: Mapping[str, int]  # series by reason
+    quarantined: tuple[Quarantined, ...]
 
 
 class Lookups(Database):

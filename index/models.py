@@ -37,6 +37,8 @@ class JobKind(StrEnum):
     EMBED = "embed"  # a series
     REPORT = "report"  # a study
     SEND = "send"  # a report
+    COMMIT = "commit"  # a report: does its destination keep it?
+    ANSWER = "answer"  # a commitment request of a peer
 
 
 class JobState(StrEnum):
@@ -242,6 +244,40 @@ class ReportAttachment(Base):
     report_id: Mapped[int] = mapped_column(_BIG, ForeignKey("report.id", ondelete="CASCADE"))
     sop_class_uid: Mapped[Uid]
     relative_path: Mapped[str] = mapped_column(Text)
+
+
+class Commitment(Base):
+    """A question to a destination whether it keeps a report; one row each time it is asked."""
+
+    __tablename__ = "commitment"
+    __table_args__ = (Index(None, "report_id"),)
+
+    transaction_uid: Mapped[Uid] = mapped_column(primary_key=True)
+    report_id: Mapped[int] = mapped_column(_BIG, ForeignKey("report.id", ondelete="CASCADE"))
+
+
+class CommitmentRequest(Base):
+    """A peer's question whether the node keeps instances; gone when it was answered."""
+
+    __tablename__ = "commitment_request"
+    __table_args__ = (
+        UniqueConstraint("transaction_uid", "ae_title"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[Key]
+    transaction_uid: Mapped[Uid]
+    ae_title: Mapped[Label]
+    instances: Mapped[list[list[str]]] = mapped_column(JSON)  # [SOP Class UID, SOP Instance UID]
+
+
+class Rejection(Base):
+    """An instance that stays rejected however often it is sent, and the code that says why."""
+
+    __tablename__ = "rejection"
+
+    sop_instance_uid: Mapped[Uid] = mapped_column(primary_key=True)
+    code: Mapped[Label]
 
 
 class Job(Base):

@@ -6,7 +6,6 @@ UTC datetimes, vectors are float32. Values that hold arrays compare by identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -86,12 +85,17 @@ class Receipt(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The answer to `record`; the catalogue points to `kept_path`, not always the file given."""
+    """The answer to `record`; the catalogue points to `kept_path`, not always the file given.
+
+    `rekeyed`: the study went to another patient; `rejected`: instances taken out by a rejection.
+    """
 
     receipt: Receipt
     series_id: int
     study_id: int
     kept_path: str
+    rekeyed: bool = False
+    rejected: int = 0
 
 
 # --- what the embedding steps exchange -----------------------------------------------------
@@ -271,6 +275,7 @@ class ReportState(StrEnum):
     SENT = "sent"
     COMMITTED = "committed"
     FAILED = "failed"
+    OUTDATED = "outdated"  # what it says of its own study no longer holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,26 +328,3 @@ class ReportRow:
     cases: tuple[ReportedCase, ...]
     attachments: tuple[ReportFile, ...]
     predecessor: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """A series that could not be embedded, and why."""
-
-    series_instance_uid: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How much of everything there is; keys are states, or model ids for embeddings."""
-
-    studies: Mapping[str, int]
-    series: Mapping[str, int]
-    instances: int
-    clips: int
-    embeddings: Mapping[str, int]
-    jobs: Mapping[str, int]
-    reports: Mapping[str, int]
-    skipped: Mapping[str, int]  # series by reason
-    quarantined: tuple[Quarantined, ...]

@@ -87,7 +87,7 @@ def listening(port: int) -> bool:
 def at_rest(catalogue: Catalogue, studies: int) -> bool:
     """Tell whether so many studies are there and nothing is left to do for any."""
     counts = catalogue.counts()
-    settled = {"reported", "quarantined", "skipped"} >= set(counts.studies)
+    settled = {"reported", "committed", "quarantined", "skipped"} >= set(counts.studies)
     return settled and not counts.jobs and sum(counts.studies.values()) >= studies
 
 

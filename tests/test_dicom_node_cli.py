@@ -23,7 +23,7 @@ from dicom_node.parts import open_parts
 from dicom_node.receive.header import read_file, with_meta
 from dicom_node.receive.store import Store
 from index.jobs import JobKind
-from index.records import Counts
+from index.lookups import Counts
 from training import phantoms
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +33,7 @@ COMMANDS = (
     "demo",
     "import",
     "retry",
+    "forget",
     "similar",
     "show",
     "train",

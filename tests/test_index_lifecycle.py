@@ -276,7 +276,6 @@ def test_a_late_instance_asks_for_another_report(catalogue: Catalogue) -> None:
     embed(catalogue, recorded.series_id, clip(0))
     catalogue.close_studies(force=True)
     assert catalogue.mark_reported(recorded.study_id) is State.REPORTED
-    assert catalogue.mark_committed(recorded.study_id) is State.COMMITTED
 
     receive(catalogue, 2)
     assert study_state(catalogue) is State.DIRTY

@@ -25,7 +25,7 @@ from dicom_node.errors import NotKnown
 from dicom_node.receive.header import read_evidence
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
-from index.records import NewReport, Ranking, ReportedCase, ReportRow
+from index.records import NewReport, Ranking, ReportedCase, ReportRow, ReportState
 
 log = structlog.get_logger()
 
@@ -61,7 +61,8 @@ class Issuer:
         """Keep a report for `destination` and have it sent, unless the last one says the same."""
         study_id = answered.query.study_id
         last = self._catalogue.last_report(study_id, destination)
-        if last is not None and _same_ranking(last, answered.ranking):
+        holds = last is not None and last.state is not ReportState.OUTDATED
+        if last is not None and holds and _same_ranking(last, answered.ranking):
             return
         identity = self._identity(last)
         document = build_report(
@@ -90,9 +91,14 @@ class Issuer:
         )
         log.info("report_issued", sop_instance_uid=identity.sop_instance_uid, to=destination)
 
-    def path(self, report: ReportRow) -> Path:
-        """Return where the file of `report` lies."""
-        return self._reports / report.relative_path
+    def paths(self, report: ReportRow) -> tuple[Path, ...]:
+        """Return where the file of `report` lies, and those that go out beside it."""
+        files = (report.relative_path, *(file.relative_path for file in report.attachments))
+        return tuple(self._reports / file for file in files)
+
+    def new_uid(self) -> UID:
+        """Return a UID that nothing has."""
+        return self._new_uid()
 
     def _identity(self, last: ReportRow | None) -> ReportIdentity:
         """Return fresh UIDs; a document that follows another stays in its series."""

@@ -1,83 +1,63 @@
-"""The C-STORE SCU: one report to one destination."""
+"""The C-STORE SCU: a report, and what goes out beside it, to one destination.
 
-import threading
+The objects are files that were written once: every retry sends the same SOP Instance UIDs, so that
+an archive that has one of them already keeps one.
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
-from pynetdicom.association import Association
+from pynetdicom import build_context
+from pynetdicom.presentation import PresentationContext
 
+from dicom_node.answer.requestor import Requestor
 from dicom_node.config import Destination
-from dicom_node.errors import SendFailed
-from dicom_node.listener import answer_at_once, cut
+from dicom_node.errors import NotOffered, SendFailed
+from index.commitments import Reference
 
 # PS3.4 Table B.2-1: warnings mean that the object was stored, perhaps with changed elements.
 _STORED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
-_CONNECT_S = 5.0
-_ANSWER_S = 30.0
 
 
-class Sender:
-    """Sends reports, one at a time; `interrupt` ends a wait for a PACS that does not answer."""
+def send(
+    requestor: Requestor, paths: Iterable[Path], *, name: str, destination: Destination
+) -> None:
+    """Send the objects at `paths`; return when the destination says that all are stored.
 
-    def __init__(self, calling_ae_title: str) -> None:
-        self._calling_ae_title = calling_ae_title
-        self._lock = threading.Lock()
-        self._open: Association | None = None
-        self._interrupted = False
+    Raises `SendFailed` with the reason: no connection, rejection, no accepted context, abort,
+    silence, or a failure status. Some may be stored then; to send all again does no harm.
+    """
+    objects = [dcmread(path) for path in paths]
+    with requestor.association(name, destination, _contexts(objects)) as association:
+        for each in objects:
+            try:
+                status = association.send_c_store(each)
+            except ValueError as error:  # no accepted presentation context
+                raise NotOffered(name, [each.SOPClassUID]) from error
+            except RuntimeError as error:  # there is no association any more
+                raise SendFailed(name, "ended the association between two objects") from error
+            _check(status, name)
 
-    def send(self, path: Path, *, name: str, destination: Destination) -> None:
-        """Send the object at `path`; return when the destination says it is stored.
 
-        Raises `SendFailed` with the reason: no connection, rejection, no accepted context, abort,
-        or a failure status.
-        """
-        dataset = dcmread(path)
-        association = self._associate(dataset, name, destination)
-        try:
-            status = association.send_c_store(dataset)
-        except ValueError as error:  # no accepted presentation context
-            raise SendFailed(name, str(error)) from error
-        finally:
-            if association.is_established:
-                association.release()
-        _check(status, name)
+def reference_of(path: Path) -> Reference:
+    """Return what a request for commitment calls the object at `path`."""
+    meta = dcmread(path, stop_before_pixels=True).file_meta
+    return Reference(meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID)
 
-    def interrupt(self) -> None:
-        """Cut the association that is open, and every one that is opened from now on."""
-        with self._lock:
-            self._interrupted = True
-            if self._open is not None:
-                cut(self._open)
 
-    def _associate(self, dataset: Dataset, name: str, destination: Destination) -> Association:
-        ae = AE(self._calling_ae_title)
-        ae.connection_timeout = ae.acse_timeout = _CONNECT_S
-        ae.dimse_timeout = ae.network_timeout = _ANSWER_S
-        syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-        ae.add_requested_context(dataset.SOPClassUID, syntaxes)
-        try:
-            association = ae.associate(
-                destination.host,
-                destination.port,
-                ae_title=destination.ae_title,
-                evt_handlers=[(evt.EVT_CONN_OPEN, self._opened)],
-            )
-        except OSError as error:  # a host name that nobody knows
-            raise SendFailed(name, error.strerror or "cannot be reached") from error
-        if not association.is_established:
-            reason = "rejected the association" if association.is_rejected else "does not answer"
-            raise SendFailed(name, reason)
-        return association
-
-    def _opened(self, event: evt.Event) -> None:
-        answer_at_once(event)
-        with self._lock:
-            self._open = event.assoc
-            if self._interrupted:
-                cut(event.assoc)
+def _contexts(objects: Sequence[FileDataset]) -> list[PresentationContext]:
+    """Return what to propose: every SOP class as its files are, or plain where they are plain."""
+    plain = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    syntaxes: dict[tuple[str, str], list[str]] = {}
+    for each in objects:
+        own = each.file_meta.TransferSyntaxUID
+        syntaxes[each.SOPClassUID, own] = list(dict.fromkeys((own, *plain)))
+        if own.is_compressed:
+            syntaxes[each.SOPClassUID, own] = [own]
+    return [build_context(sop_class, kinds) for (sop_class, _), kinds in syntaxes.items()]
 
 
 def _check(status: Dataset, name: str) -> None:

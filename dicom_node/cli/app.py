@@ -9,6 +9,7 @@ from dicom_node.cli import (
     embed,
     evaluate,
     finish,
+    forget,
     import_,
     retry,
     serve,
@@ -33,6 +34,7 @@ app.command("retry")(retry.retry)
 app.command("similar")(similar.similar)
 app.command("show")(show.show)
 app.command("status")(status.status)
+app.command("forget")(forget.forget)
 app.command("check")(check.check)
 app.command("config")(config.config)
 app.command("train")(train.train)

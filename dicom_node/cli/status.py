@@ -11,7 +11,7 @@ from dicom_node.cli.options import (
     print_table,
 )
 from dicom_node.parts import configured_encoder, existing_parts
-from index.records import Counts
+from index.lookups import Counts
 
 
 def status(data: DataOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:

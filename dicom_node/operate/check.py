@@ -3,12 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from dicom_node.errors import ObjectRefused
 from dicom_node.parts import Parts, open_index
-from dicom_node.receive.header import split_file
-from dicom_node.receive.store import digest
 from dicom_node.receive.worker import Model
 from index.jobs import JobKind
 
@@ -41,10 +38,9 @@ def check(parts: Parts, model: Model, advance: Callable[[int], None]) -> Iterato
     known = set()
     for kept in parts.catalogue.kept_files():
         known.add(kept.relative_path)
-        path = parts.store.path(kept.relative_path)
-        if not path.exists():
+        if not parts.store.path(kept.relative_path).exists():
             yield Finding(Trouble.FILE_MISSING, kept.relative_path)
-        elif _digest_of(path) != kept.sha256:
+        elif parts.store.digest_of(kept.relative_path) != kept.sha256:
             yield Finding(Trouble.FILE_DAMAGED, kept.relative_path)
         advance(1)
     yield from _unknown_files(parts, known)
@@ -67,18 +63,8 @@ def _unknown_files(parts: Parts, known: set[str]) -> Iterator[Finding]:
     for path in sorted(parts.folder.store.glob("??/*.dcm")):
         relative = str(path.relative_to(parts.folder.store))
         if relative not in known:
-            whole = _digest_of(path) == path.stem
+            whole = parts.store.digest_of(relative) == path.stem
             yield Finding(Trouble.FILE_UNKNOWN if whole else Trouble.FILE_TORN, relative)
-
-
-def _digest_of(path: Path) -> str:
-    """Return the digest of a file's dataset; empty for what is no DICOM file or unreadable."""
-    try:
-        with path.open("rb") as file:
-            meta, dataset = split_file(file)
-    except (ObjectRefused, OSError):
-        return ""
-    return digest(dataset, meta)
 
 
 def _bring_back(parts: Parts, finding: Finding) -> str:

@@ -82,6 +82,17 @@ def check_uid(value: str, keyword: str) -> None:
         raise BadIdentity(f"{keyword} is not a UID", keyword=keyword)
 
 
+def read_elements(dataset: bytes, transfer_syntax_uid: str, keywords: Iterable[str]) -> Dataset:
+    """Return only these elements of an encoded dataset; raises `NotUnderstood`."""
+    tags = [Tag(keyword) for keyword in keywords]
+    try:
+        parsed = _parse(dataset, transfer_syntax_uid, last=max(tags), only=tags)
+        parsed.decode()  # now, not when someone looks: sequences are parsed as they are read
+    except _PARSE_ERRORS as error:
+        raise NotUnderstood(f"the data set cannot be read: {type(error).__name__}") from error
+    return parsed
+
+
 def split_file(file: BinaryIO) -> tuple[FileMetaDataset, bytes]:
     """Return the transfer syntax, as file meta, and the encoded dataset of a file (PS3.10 7.1).
 

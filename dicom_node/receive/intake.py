@@ -15,10 +15,12 @@ from dicom_node.config import Lifecycle
 from dicom_node.errors import BadIdentity, OutOfResources
 from dicom_node.receive.header import read_header, split_file, with_meta
 from dicom_node.receive.lifecycle import quiet_rule
+from dicom_node.receive.rejection import KEY_OBJECT_SELECTION, read_rejection
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
 from index.errors import CatalogueError
-from index.records import Header, Receipt
+from index.records import Header, Receipt, Recorded
+from index.rejections import Rejects
 
 log = structlog.get_logger()
 
@@ -49,6 +51,8 @@ class Intake:
         header = read_header(dataset, str(meta.TransferSyntaxUID))
         if check is not None:
             check(header)
+        rejects = self._rejects(header, dataset)
+        rule = quiet_rule(self._lifecycle, header.modality, report=report)
         try:
             if header.manufacturer == PRODUCT and self._catalogue.known_report(
                 header.sop_instance_uid
@@ -56,22 +60,43 @@ class Intake:
                 log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
                 return None
             stored = self._store.write(dataset, with_meta(header, meta))
-            recorded = self._catalogue.record(
-                header, stored, quiet_rule(self._lifecycle, header.modality, report=report)
-            )
+            recorded = self._catalogue.record(header, stored, rule, rejects=rejects)
+            if not self._store.path(recorded.kept_path).exists():
+                # Its study was forgotten between the two: file gone, row new.
+                self._store.write(dataset, meta)
         except CatalogueError as error:
             log.error("catalogue_refused", reason=str(error))
             raise OutOfResources("the catalogue cannot keep it now") from error
-        event = "stored" if recorded.receipt is Receipt.NEW else recorded.receipt.value
-        # Other bytes under a known UID are worth an operator's look; the rest is daily bread.
-        emit = log.warning if recorded.receipt is Receipt.REPLACED else log.debug
-        emit(event, sop_instance_uid=header.sop_instance_uid, source=source)
+        _log(header, recorded, rejects, source)
         return recorded.receipt
+
+    def _rejects(self, header: Header, dataset: bytes) -> Rejects | None:
+        if header.sop_class_uid != KEY_OBJECT_SELECTION:
+            return None
+        return read_rejection(dataset, header.transfer_syntax_uid, self._store.erase)
 
     def take_file(self, file: BinaryIO, *, source: str, report: bool = True) -> Receipt | None:
         """Keep a DICOM file as if it had been pushed; raises `ObjectRefused`, `OSError`."""
         meta, dataset = split_file(file)
         return self.take(dataset, meta, source=source, report=report)
+
+
+def _log(header: Header, recorded: Recorded, rejects: Rejects | None, source: str) -> None:
+    """Say what was kept, and what it changed beyond itself, without names."""
+    event = "stored" if recorded.receipt is Receipt.NEW else recorded.receipt.value
+    # Other bytes under a known UID are worth an operator's look; the rest is daily bread.
+    emit = log.warning if recorded.receipt is Receipt.REPLACED else log.debug
+    emit(event, sop_instance_uid=header.sop_instance_uid, source=source)
+    if recorded.rekeyed:
+        log.warning("patient_changed", study=header.study_instance_uid, source=source)
+    if rejects is not None and recorded.receipt is not Receipt.DUPLICATE:
+        log.warning(
+            "instances_rejected",
+            code=rejects.code,
+            named=len(rejects.sop_instance_uids),
+            found=recorded.rejected,
+            source=source,
+        )
 
 
 def same_identity(sop_class_uid: str, sop_instance_uid: str) -> Callable[[Header], None]:

@@ -1,6 +1,7 @@
 """The C-STORE SCP: an event in, a status out, nothing slow in between."""
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import structlog
 from pydicom.dataset import Dataset
@@ -18,14 +19,16 @@ log = structlog.get_logger()
 SUCCESS = 0x0000
 
 
-def storage_listener(dicom: Dicom, storage: Storage, intake: Intake) -> Listener:
-    """Open the storage listener."""
+def storage_listener(
+    dicom: Dicom, storage: Storage, intake: Intake, handlers: Sequence[Any] = ()
+) -> Listener:
+    """Open the storage listener; `handlers` answer what it takes beside C-STORE."""
     return Listener(
         dicom,
         ae_title=dicom.ae_title,
         port=dicom.port,
         services=services(Role.STORAGE),
-        handlers=[(evt.EVT_C_STORE, guarded(on_store), [intake])],
+        handlers=[(evt.EVT_C_STORE, guarded(on_store), [intake]), *handlers],
         maximum_bytes=storage.maximum_object_mb << 20,
     )
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from pydicom.dataset import FileMetaDataset
 from pynetdicom.dsutils import encode_file_meta
 
 from dicom_node.data_folder import fsync_folder
-from dicom_node.errors import OutOfResources
+from dicom_node.errors import ObjectRefused, OutOfResources
+from dicom_node.receive.header import split_file
 from index.records import StoredFile
 
 PREAMBLE = b"\x00" * 128 + b"DICM"
@@ -53,6 +54,21 @@ class Store:
     def path(self, stored: str) -> Path:
         """Return the absolute path of a catalogue row's relative path."""
         return self.folder / stored
+
+    def erase(self, relative_paths: Iterable[str]) -> None:
+        """Remove files; those that are gone already are no error."""
+        folders = {path.parent for path in map(self.path, relative_paths) if _unlink(path)}
+        for folder in folders:
+            fsync_folder(folder)
+
+    def digest_of(self, relative_path: str) -> str:
+        """Return the digest of a kept file as it is now; empty when it is damaged or gone."""
+        try:
+            with self.path(relative_path).open("rb") as file:
+                meta, dataset = split_file(file)
+        except (ObjectRefused, OSError):
+            return ""
+        return digest(dataset, meta)
 
     def write(self, dataset: bytes, meta: FileMetaDataset) -> StoredFile:
         """Keep `dataset` (encoded as its transfer syntax says), durable when this returns.
@@ -99,6 +115,15 @@ def _write_all(file: FileIO, part: bytes) -> None:
     rest = memoryview(part)
     while rest:
         rest = rest[file.write(rest) or 0 :]
+
+
+def _unlink(path: Path) -> bool:
+    """Remove a file; False when there was none."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def digest(dataset: bytes, meta: FileMetaDataset) -> str:

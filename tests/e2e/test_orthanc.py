@@ -71,7 +71,7 @@ def test_an_uploaded_study_goes_to_the_node_and_its_report_comes_back_once(
 
     for path in (*first, *second):
         assert kept(site.node, path) == dataset_of(path)
-    assert site.node.catalogue.counts().reports == {"sent": 2}
+    assert site.node.catalogue.counts().reports == {"committed": 2}
     assert site.pacs.get("/statistics")["CountInstances"] == len(first) + len(second) + 2
     assert_no_loop(site, images=len(first) + len(second))
 
@@ -97,6 +97,19 @@ def test_a_study_that_the_pacs_sends_by_hand_brings_its_report_along_without_har
     assert peers.at_rest(site.node.catalogue, 1)
     assert_no_loop(site, images=len(paths))
     assert len(site.reports(study)) == 1
+
+
+def test_the_pacs_asks_the_node_to_commit_to_what_it_sent(site: Site, tmp_path: Path) -> None:
+    paths = ct_study(tmp_path, seed=1)
+    study = site.upload(paths)
+    site.rest(studies=1)
+    kept = site.pacs.post("/modalities/similis/storage-commitment", {"Resources": [study]})
+    peers.wait_for("the promise", lambda: site.pacs.get(kept["Path"])["Status"] != "Pending")
+
+    answer = site.pacs.get(kept["Path"])
+
+    assert (answer["Status"], answer["Failures"]) == ("Success", [])
+    assert len(answer["Success"]) == len(paths) + 1  # the node's own report among them
 
 
 def assert_no_loop(site: Site, *, images: int) -> None:

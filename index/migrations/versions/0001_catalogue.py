@@ -105,6 +105,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     create_reports()
+    create_commitments()
     create_jobs()
     for table, names in INDEXES:
         op.create_index(None, table, names)
@@ -143,6 +144,30 @@ def create_reports() -> None:
     )
 
 
+def create_commitments() -> None:
+    op.create_table(
+        "commitment",
+        *uids("transaction_uid"),
+        *parent("report"),
+        sa.PrimaryKeyConstraint("transaction_uid"),
+    )
+    op.create_table(
+        "commitment_request",
+        *key(),
+        *uids("transaction_uid"),
+        *texts("ae_title"),
+        *columns(sa.JSON(), "instances"),
+        sa.UniqueConstraint("transaction_uid", "ae_title"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "rejection",
+        *uids("sop_instance_uid"),
+        *texts("code"),
+        sa.PrimaryKeyConstraint("sop_instance_uid"),
+    )
+
+
 def create_jobs() -> None:
     op.create_table(
         "job",
@@ -171,5 +196,6 @@ INDEXES = (
     ("embedding", ["model_id"]),
     ("report_case", ["study_instance_uid"]),
     ("report_attachment", ["report_id"]),
+    ("commitment", ["report_id"]),
     ("job", ["state", "due_at"]),
 )

@@ -1,0 +1,70 @@
+"""`similis forget`: delete a study and all that was made of it."""
+
+from typing import Annotated
+
+import typer
+
+from dicom_node.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    configured,
+    print_json,
+    print_table,
+)
+from dicom_node.errors import NotKnown
+from dicom_node.operate.forget import forget as forget_study
+from dicom_node.parts import existing_parts
+from index.removal import Belongings
+
+
+def forget(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.", metavar="STUDY_UID")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete a study: files, vectors and reports; list the reports on others that name it."""
+    if json and not yes:
+        raise typer.BadParameter("--json cannot ask: it needs --yes")
+    parts = existing_parts(configured(config, data, log_level="error"))
+    try:
+        kept = parts.catalogue.belongings(study)
+        if kept is not None and not yes:
+            asked = f"Delete {kept.instances} instances and {len(kept.reports)} reports for good?"
+            typer.confirm(asked, abort=True, err=True)
+        kept = forget_study(parts, study)
+    finally:
+        parts.close()
+    if kept is None:
+        raise NotKnown("study", study, "`similis similar` and the PACS name studies by their UID")
+    _print(kept, json=json)
+
+
+def _print(kept: Belongings, *, json: bool) -> None:
+    numbers = {
+        "series": kept.series,
+        "instances": kept.instances,
+        "files": len(kept.files),
+        "vectors": kept.vectors,
+        "reports": len(kept.reports),
+    }
+    named_by = [
+        {
+            "study_instance_uid": mention.study_instance_uid,
+            "sop_instance_uid": mention.sop_instance_uid,
+            "destination": mention.destination,
+            "state": mention.state,
+        }
+        for mention in kept.named_by
+    ]
+    if json:
+        forgotten = {"study_instance_uid": kept.study_instance_uid, "deleted": numbers}
+        print_json(forgotten | {"own_reports": kept.reports, "named_by": named_by})
+        return
+    print_table("Forgotten", ("deleted", "number"), list(numbers.items()))
+    if named_by:
+        columns = ("study", "SOP Instance UID", "destination", "state")
+        rows = [tuple(mention.values()) for mention in named_by]
+        print_table("Reports on other studies that name it", columns, rows)

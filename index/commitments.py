@@ -1,0 +1,197 @@
+"""Storage commitment as rows (PS3.4 Annex J): what was asked, of whom, and what came of it.
+
+Both ways: the node asks the destinations of its reports, and peers ask the node. Every question
+that is open survives a restart. Knows no network and no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from index.db import Database
+from index.jobs import JobKind, enqueue
+from index.lifecycle import commit_study
+from index.models import (
+    Commitment,
+    CommitmentRequest,
+    Instance,
+    Job,
+    JobState,
+    Report,
+    ReportAttachment,
+)
+from index.records import ReportState
+
+
+class Settlement(StrEnum):
+    """What an answer to a commitment request made of a report."""
+
+    COMMITTED = "committed"  # all of it is kept
+    LACKING = "lacking"  # some of it is not: it is sent again
+    GIVEN_UP = "given_up"  # some of it is not, as often before
+    OPEN = "open"  # not all of it was answered
+    SETTLED = "settled"  # nobody waits for this answer any more
+    UNKNOWN = "unknown"  # never asked
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An instance that a commitment request or its answer names."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRequest:
+    """A peer's question, to be answered to its AE title."""
+
+    transaction_uid: str
+    ae_title: str
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """The newest version of an instance, rejected or not, as far as the rows know."""
+
+    sop_class_uid: str
+    relative_path: str
+    sha256: str
+
+
+class Commitments(Database):
+    """The part of the catalogue that remembers who promised what."""
+
+    def ask_commitment(self, report_id: int, transaction_uid: str) -> None:
+        """Note that the destination of a report is asked whether it keeps it."""
+        with self.writing() as connection:
+            asked = insert(Commitment).values(transaction_uid=transaction_uid, report_id=report_id)
+            connection.execute(asked)
+
+    def settle_commitment(
+        self,
+        transaction_uid: str,
+        *,
+        committed: Collection[str],
+        failed: Collection[str],
+        attempts: int,
+        pause_s: Callable[[int], float],
+    ) -> Settlement:
+        """Take an answer in: `committed` and `failed` are SOP Instance UIDs.
+
+        A report that is lacking is to be sent again, after `pause_s(n)` when it was asked for n
+        times, unless that was `attempts` times.
+        """
+        with self.writing() as connection:
+            asked = select(Commitment.report_id).where(
+                Commitment.transaction_uid == transaction_uid
+            )
+            report_id = connection.execute(asked).scalar_one_or_none()
+            if report_id is None:
+                return Settlement.UNKNOWN
+            report = connection.execute(
+                select(Report.state, Report.study_id, Report.destination, Report.sop_instance_uid)
+                .where(Report.id == report_id)
+                .with_for_update()
+            ).one()
+            if report.state is not ReportState.SENT:
+                return Settlement.SETTLED
+            objects = _objects(connection, report_id, report.sop_instance_uid)
+            if not objects.isdisjoint(failed):
+                times = _times_asked(connection, report_id)
+                due_at = None if times >= attempts else self.now() + pause_s(times)
+                return _send_again(connection, report_id, report.destination, due_at)
+            if not objects <= set(committed):
+                return Settlement.OPEN
+            _set_state(connection, report_id, ReportState.COMMITTED)
+            commit_study(connection, report.study_id)
+            return Settlement.COMMITTED
+
+    def save_request(self, request: PeerRequest, *, delay_s: float) -> int:
+        """Keep a peer's question, to be answered after `delay_s`; asked twice, it is one."""
+        with self.writing() as connection:
+            same = select(CommitmentRequest.id).where(
+                CommitmentRequest.transaction_uid == request.transaction_uid,
+                CommitmentRequest.ae_title == request.ae_title,
+            )
+            key = connection.execute(same).scalar_one_or_none()
+            if key is None:
+                inserted = insert(CommitmentRequest).values(
+                    transaction_uid=request.transaction_uid,
+                    ae_title=request.ae_title,
+                    instances=[[r.sop_class_uid, r.sop_instance_uid] for r in request.references],
+                )
+                key = connection.execute(inserted.returning(CommitmentRequest.id)).scalar_one()
+            enqueue(connection, JobKind.ANSWER, key, due_at=self.now() + delay_s)
+            return key
+
+    def peer_request(self, key: int) -> PeerRequest | None:
+        """Return a peer's question that is not answered yet."""
+        with self.reading() as connection:
+            row = connection.execute(
+                select(
+                    CommitmentRequest.transaction_uid,
+                    CommitmentRequest.ae_title,
+                    CommitmentRequest.instances,
+                ).where(CommitmentRequest.id == key)
+            ).one_or_none()
+        if row is None:
+            return None
+        references = tuple(Reference(*pair) for pair in row.instances)
+        return PeerRequest(row.transaction_uid, row.ae_title, references)
+
+    def drop_request(self, key: int) -> None:
+        """Forget a peer's question: it was answered, or nobody can be told."""
+        with self.writing() as connection:
+            connection.execute(delete(CommitmentRequest).where(CommitmentRequest.id == key))
+
+    def kept_version(self, sop_instance_uid: str) -> KeptVersion | None:
+        """Return the newest version of an instance."""
+        newest = (
+            select(Instance.sop_class_uid, Instance.relative_path, Instance.sha256)
+            .where(Instance.sop_instance_uid == sop_instance_uid)
+            .order_by(Instance.id.desc())
+            .limit(1)
+        )
+        with self.reading() as connection:
+            row = connection.execute(newest).one_or_none()
+        return None if row is None else KeptVersion(*row)
+
+
+def _objects(connection: Connection, report_id: int, sop_instance_uid: str) -> set[str]:
+    """Return the SOP Instance UIDs of a report and of what goes out beside it."""
+    attached = select(ReportAttachment.sop_instance_uid).where(
+        ReportAttachment.report_id == report_id
+    )
+    return {sop_instance_uid, *connection.execute(attached).scalars()}
+
+
+def _times_asked(connection: Connection, report_id: int) -> int:
+    counted = select(func.count()).where(Commitment.report_id == report_id)
+    return connection.execute(counted).scalar_one()
+
+
+def _send_again(
+    connection: Connection, report_id: int, destination: str, due_at: float | None
+) -> Settlement:
+    """Ask for a report to be sent at `due_at`; give it up when that is None."""
+    if due_at is None:
+        _set_state(connection, report_id, ReportState.FAILED)
+        return Settlement.GIVEN_UP
+    _set_state(connection, report_id, ReportState.CREATED)
+    enqueue(connection, JobKind.SEND, report_id, destination=destination, due_at=due_at)
+    return Settlement.LACKING
+
+
+def _set_state(connection: Connection, report_id: int, state: ReportState) -> None:
+    """Note how far a report has come; nobody has to ask for it any more."""
+    connection.execute(update(Report).where(Report.id == report_id).values(state=state))
+    waiting = delete(Job).where(
+        Job.kind == JobKind.COMMIT, Job.subject_id == report_id, Job.state == JobState.READY
+    )
+    connection.execute(waiting)

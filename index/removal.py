@@ -1,0 +1,157 @@
+"""Forgetting a study: its rows, its vectors, its reports and what waits to be done for it.
+
+Reports on other studies that name it are not touched: they lie in other archives. They are listed,
+for whoever must withdraw them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
+
+from index.db import Database
+from index.embeddings import chunks
+from index.models import (
+    Clip,
+    Embedding,
+    Instance,
+    Job,
+    JobKind,
+    Rejection,
+    Report,
+    ReportAttachment,
+    ReportCase,
+    Series,
+    Study,
+)
+from index.records import ReportState
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A report on another study that names this one as a similar case."""
+
+    study_instance_uid: str
+    sop_instance_uid: str
+    destination: str
+    state: ReportState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belongings:
+    """What is kept of a study; `files` and `report_files` are relative paths."""
+
+    study_instance_uid: str
+    series: int
+    instances: int
+    vectors: int
+    files: tuple[str, ...]
+    reports: tuple[str, ...]  # SOP Instance UIDs
+    report_files: tuple[str, ...]
+    named_by: tuple[Mention, ...]
+
+
+class Removal(Database):
+    """The part of the catalogue that forgets."""
+
+    def belongings(self, study_instance_uid: str) -> Belongings | None:
+        """Return what is kept of a study; None when it is unknown."""
+        with self.reading() as connection:
+            study_id = _study_id(connection, study_instance_uid)
+            if study_id is None:
+                return None
+            return _belongings(connection, study_id, study_instance_uid)
+
+    def forget_study(
+        self, study_instance_uid: str, erase: Callable[[Belongings], None]
+    ) -> Belongings | None:
+        """Delete a study; return what was kept of it, None when it is unknown.
+
+        `erase` must remove the files. It is called before the rows are gone for good: an object
+        that is sent again meanwhile waits, and then finds neither row nor file.
+        """
+        with self.writing() as connection:
+            study_id = _study_id(connection, study_instance_uid)
+            if study_id is None:
+                return None
+            kept = _belongings(connection, study_id, study_instance_uid)
+            connection.execute(delete(Job).where(or_(*_jobs(study_id))))
+            _delete_rejections(connection, study_id)
+            connection.execute(delete(Study).where(Study.id == study_id))
+            erase(kept)
+            return kept
+
+
+def _study_id(connection: Connection, study_instance_uid: str) -> int | None:
+    wanted = select(Study.id).where(Study.study_instance_uid == study_instance_uid)
+    return connection.execute(wanted.with_for_update()).scalar_one_or_none()
+
+
+def _belongings(connection: Connection, study_id: int, study_instance_uid: str) -> Belongings:
+    series = select(Series.id).where(Series.study_id == study_id)
+    instances = connection.execute(
+        select(Instance.sop_instance_uid, Instance.relative_path)
+        .where(Instance.series_id.in_(series))
+        .order_by(Instance.id)
+    ).all()
+    reports = connection.execute(
+        select(Report.id, Report.sop_instance_uid, Report.relative_path)
+        .where(Report.study_id == study_id)
+        .order_by(Report.id)
+    ).all()
+    attachments = connection.execute(
+        select(ReportAttachment.relative_path)
+        .join_from(ReportAttachment, Report, ReportAttachment.report_id == Report.id)
+        .where(Report.study_id == study_id)
+    ).scalars()
+    vectors = (
+        select(func.count(Embedding.id))
+        .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
+        .where(Clip.series_id.in_(series))
+    )
+    return Belongings(
+        study_instance_uid=study_instance_uid,
+        series=len(connection.execute(series).all()),
+        instances=len({row.sop_instance_uid for row in instances}),
+        vectors=connection.execute(vectors).scalar_one(),
+        files=tuple(row.relative_path for row in instances),
+        reports=tuple(row.sop_instance_uid for row in reports),
+        report_files=(*(row.relative_path for row in reports), *attachments),
+        named_by=_mentions(connection, study_id, study_instance_uid),
+    )
+
+
+def _mentions(
+    connection: Connection, study_id: int, study_instance_uid: str
+) -> tuple[Mention, ...]:
+    naming = (
+        select(Study.study_instance_uid, Report.sop_instance_uid, Report.destination, Report.state)
+        .join_from(ReportCase, Report, ReportCase.report_id == Report.id)
+        .join(Study, Report.study_id == Study.id)
+        .where(ReportCase.study_instance_uid == study_instance_uid, Study.id != study_id)
+        .order_by(Report.id)
+    )
+    return tuple(Mention(*row) for row in connection.execute(naming))
+
+
+def _jobs(study_id: int) -> Sequence[ColumnElement[bool]]:
+    """Return which jobs are for a study, its series or its reports."""
+    series = select(Series.id).where(Series.study_id == study_id)
+    reports = select(Report.id).where(Report.study_id == study_id)
+    return (
+        and_(Job.kind == JobKind.REPORT, Job.subject_id == study_id),
+        and_(Job.kind == JobKind.EMBED, Job.subject_id.in_(series)),
+        and_(Job.kind.in_([JobKind.SEND, JobKind.COMMIT]), Job.subject_id.in_(reports)),
+    )
+
+
+def _delete_rejections(connection: Connection, study_id: int) -> None:
+    uids = connection.execute(
+        select(Instance.sop_instance_uid)
+        .join_from(Instance, Series, Instance.series_id == Series.id)
+        .where(Series.study_id == study_id)
+    ).scalars()
+    for part in chunks(sorted(set(uids))):
+        connection.execute(delete(Rejection).where(Rejection.sop_instance_uid.in_(part)))

@@ -1,0 +1,100 @@
+"""`similis forget`, beside a running node: nothing is left of a study, and nothing else is lost."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import peers
+from archives import Archive
+from pydicom import dcmread
+from scripted import association, contexts_of, dataset_of, store
+
+from dicom_node.node import Node
+from training import phantoms
+
+NewUid = Callable[[], str]
+
+
+def test_a_forgotten_study_leaves_nothing_and_those_who_name_it_are_listed(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    archive = Archive()
+    with peers.stopped_at_the_end(archive):
+        node = start_node(destinations=archive.destination())
+        first, second = still(tmp_path, new_uid, "A"), still(tmp_path, new_uid, "B")
+        for number, path in enumerate((first, second), 1):
+            push(node, path)
+            peers.wait_for("rest", lambda n=number: peers.at_rest(node.catalogue, n))
+        (own, naming) = archive.kept
+        uid = str(dcmread(first).StudyInstanceUID)
+
+        answer = json.loads(forget(node, uid, "--yes", "--json").stdout)
+
+        assert answer["deleted"] == {
+            "series": 1, "instances": 1, "files": 1, "vectors": 1, "reports": 1,
+        }  # fmt: skip
+        assert answer["own_reports"] == [own.SOPInstanceUID]
+        assert [each["sop_instance_uid"] for each in answer["named_by"]] == [naming.SOPInstanceUID]
+        assert [each["study_instance_uid"] for each in answer["named_by"]] == [
+            naming.StudyInstanceUID
+        ]
+        data = node.config.data
+        assert [dataset_of(path) for path in data.glob("store/??/*.dcm")] == [dataset_of(second)]
+        assert [path.stem for path in data.glob("reports/*.dcm")] == [naming.SOPInstanceUID]
+        counts = node.catalogue.counts()
+        assert (counts.instances, counts.clips, counts.jobs) == (1, 1, {})
+        assert node.catalogue.study_row(uid) is None
+
+        push(node, first)  # as if it had never been there
+        peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
+        assert node.catalogue.study_query(uid, node.model.model_id) is not None
+        assert len(list(data.glob("store/??/*.dcm"))) == 2
+
+
+def test_a_study_that_is_unknown_or_not_confirmed_is_not_forgotten(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    node = start_node()
+    image = still(tmp_path, new_uid, "A")
+    push(node, image)
+    uid = str(dcmread(image).StudyInstanceUID)
+
+    assert forget(node, new_uid(), "--yes", expect=1).stderr.startswith("similis: study 2.25.")
+    assert "Delete 1 instances" in forget(node, uid, answer="n\n", expect=1).stderr
+    assert "--yes" in forget(node, uid, "--json", expect=2).stderr
+    assert node.catalogue.study_row(uid) is not None
+
+    assert "vectors" in forget(node, uid, answer="y\n").stdout
+    assert node.catalogue.study_row(uid) is None
+
+
+def forget(
+    node: Node, *arguments: str, answer: str = "", expect: int = 0
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dicom_node", "forget", *arguments]
+    said = subprocess.run(
+        [*command, "--data", str(node.config.data)],
+        input=answer,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert said.returncode == expect, said.stderr
+    return said
+
+
+def still(folder: Path, new_uid: NewUid, patient_id: str) -> Path:
+    (folder / patient_id).mkdir()
+    path = phantoms.still(folder / patient_id, new_uid=new_uid, size=(64, 48))
+    dataset = dcmread(path)
+    dataset.PatientID = patient_id
+    dataset.save_as(path)
+    return path
+
+
+def push(node: Node, path: Path) -> None:
+    with association(node.port, contexts_of([path])) as opened:
+        assert store(opened, path) == 0x0000

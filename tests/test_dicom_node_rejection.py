@@ -1,0 +1,209 @@
+"""Rejection notes and corrected patients: what is taken back is out of the search at once."""
+
+from collections.abc import Callable, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import peers
+import pytest
+from archives import Archive
+from pydicom import dcmread
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import UID
+from scripted import association, contexts_of, dataset_of, store
+
+from dicom_node.node import Node
+from index.records import PatientKey
+from training import phantoms
+
+Events = list[MutableMapping[str, Any]]
+NewUid = Callable[[], str]
+
+QUALITY, SAFETY, WORKLIST, EXPIRED = (
+    codes.DCM.RejectedForQualityReasons,
+    codes.DCM.RejectedForPatientSafetyReasons,
+    codes.DCM.IncorrectModalityWorklistEntry,
+    codes.DCM.DataRetentionPolicyExpired,
+)
+
+
+@pytest.mark.parametrize("title", [QUALITY, SAFETY, WORKLIST, EXPIRED])
+def test_what_a_note_rejects_is_out_of_the_search_before_the_note_is_acknowledged(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid, events: Events, title: Code
+) -> None:
+    node = start_node(lifecycle=peers.QUICK)
+    study, other = still(tmp_path, new_uid), still(tmp_path, new_uid)
+    push(node, [study, other])
+    peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
+    uid = dcmread(study).StudyInstanceUID
+    assert searchable(node, uid)
+
+    push(node, [note(tmp_path, title, [study])])
+
+    assert not searchable(node, uid)
+    assert node.catalogue.instance_file(dcmread(study).SOPInstanceUID) is None
+    (line,) = (line for line in events if line["event"] == "instances_rejected")
+    assert (line["code"], line["named"], line["found"]) == (title.value, 1, 1)
+    peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
+    assert not searchable(node, uid)
+    assert node.catalogue.study_query(dcmread(other).StudyInstanceUID, node.model.model_id)
+    kept = {dataset_of(path) for path in (node.config.data / "store").rglob("*.dcm")}
+    assert (dataset_of(study) in kept) is (title is not EXPIRED)
+
+
+@pytest.mark.parametrize(
+    ("title", "same", "corrected"),
+    [
+        (QUALITY, False, False),
+        (SAFETY, False, False),
+        (WORKLIST, False, True),
+        (EXPIRED, True, True),
+    ],
+)
+def test_what_was_rejected_and_is_sent_again_is_taken_as_its_code_says(
+    start_node: Callable[..., Node],
+    tmp_path: Path,
+    new_uid: NewUid,
+    title: Code,
+    same: bool,
+    corrected: bool,
+) -> None:
+    node = start_node(lifecycle=peers.QUICK)
+    image = still(tmp_path, new_uid)
+    push(node, [image])
+    push(node, [note(tmp_path, title, [image])])
+    sop_instance_uid = dcmread(image).SOPInstanceUID
+
+    push(node, [image])
+    assert (node.catalogue.instance_file(sop_instance_uid) is not None) is same
+
+    dataset = dcmread(image)
+    dataset.PatientID = "CORRECTED"
+    dataset.save_as(image)
+    push(node, [image])
+    assert (node.catalogue.instance_file(sop_instance_uid) is not None) is corrected
+
+
+def test_a_note_that_comes_before_what_it_rejects_counts(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    node = start_node(lifecycle=peers.QUICK)
+    image = still(tmp_path, new_uid)
+
+    push(node, [note(tmp_path, SAFETY, [image])])
+    push(node, [image])
+
+    assert node.catalogue.instance_file(dcmread(image).SOPInstanceUID) is None
+    peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
+    assert not searchable(node, dcmread(image).StudyInstanceUID)
+
+
+def test_a_report_is_issued_anew_for_what_is_left_of_a_study(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    archive = Archive()
+    with peers.stopped_at_the_end(archive):
+        node = start_node(lifecycle=peers.QUICK, destinations=archive.destination())
+        slices = phantoms.ct_series(tmp_path / "ct", new_uid=new_uid, slices=4, size=64)
+        push(node, slices)
+        peers.wait_for("the first report", lambda: peers.at_rest(node.catalogue, 1))
+
+        push(node, [note(tmp_path, QUALITY, slices[1:3])])
+        peers.wait_for("the second report", lambda: len(archive.kept) == 2)
+        peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
+
+    first, second = archive.kept
+    rejected = {dcmread(path).SOPInstanceUID for path in slices[1:3]}
+    assert named(first) & rejected
+    assert not named(second) & rejected
+    (predecessor,) = second.PredecessorDocumentsSequence
+    series = predecessor.ReferencedSeriesSequence[0]
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert node.catalogue.counts().reports == {"committed": 1, "outdated": 1}
+
+
+def test_a_key_object_selection_that_is_no_rejection_rejects_nothing(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    node = start_node(lifecycle=peers.QUICK)
+    image = still(tmp_path, new_uid)
+    push(node, [image])
+
+    push(node, [note(tmp_path, codes.DCM.OfInterest, [image])])
+
+    assert node.catalogue.instance_file(dcmread(image).SOPInstanceUID) is not None
+
+
+def test_a_study_that_is_sent_again_for_another_patient_changes_its_owner_and_its_report(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid, events: Events
+) -> None:
+    archive = Archive()
+    with peers.stopped_at_the_end(archive):
+        node = start_node(lifecycle=peers.QUICK, destinations=archive.destination())
+        image = still(tmp_path, new_uid)
+        push(node, [image])
+        peers.wait_for("the first report", lambda: peers.at_rest(node.catalogue, 1))
+
+        dataset = dcmread(image)
+        dataset.PatientID, dataset.PatientName = "MERGED", "After^Merge"
+        dataset.save_as(image)
+        push(node, [image])
+        peers.wait_for("the second report", lambda: len(archive.kept) == 2)
+        peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
+
+    changed = [line for line in events if line["event"] == "patient_changed"]
+    assert [line["study"] for line in changed] == [dataset.StudyInstanceUID]
+    assert "MERGED" not in str(changed) and "Merge" not in str(changed)
+    query = node.catalogue.study_query(dataset.StudyInstanceUID, node.model.model_id)
+    assert query is not None
+    assert query.patient == PatientKey("MERGED")
+    assert [report.PatientID for report in archive.kept][1] == "MERGED"
+
+
+def still(folder: Path, new_uid: NewUid) -> Path:
+    uid = new_uid()
+    (folder / uid).mkdir()
+    return phantoms.still(folder / uid, new_uid=new_uid, size=(64, 48))
+
+
+def note(folder: Path, title: Code, rejected: Sequence[Path]) -> Path:
+    """Write the rejection note that a PACS would send."""
+    images = [dcmread(path) for path in rejected]
+    for image in images:
+        for keyword in ("PatientSex", "PatientBirthDate", "StudyTime", "StudyID"):
+            if keyword not in image:
+                setattr(image, keyword, "")
+    document = hd.ko.KeyObjectSelectionDocument(
+        evidence=images,
+        content=hd.ko.KeyObjectSelection(document_title=title, referenced_objects=images),
+        series_instance_uid=hd.UID(),
+        series_number=99,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="PACS",
+        transfer_syntax_uid=UID("1.2.840.10008.1.2.1"),
+    )
+    path = folder / f"note-{document.SOPInstanceUID}.dcm"
+    document.save_as(path)
+    return path
+
+
+def named(report: Any) -> set[str]:
+    """Return the SOP Instance UIDs of a report's evidence."""
+    return {
+        instance.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+
+
+def searchable(node: Node, study_uid: str) -> bool:
+    return node.catalogue.study_query(study_uid, node.model.model_id) is not None
+
+
+def push(node: Node, paths: Sequence[Path]) -> None:
+    with association(node.port, contexts_of(paths)) as opened:
+        assert [store(opened, path) for path in paths] == [0x0000] * len(paths)
