@@ -7,7 +7,6 @@ scheme. A private code value is never given a second meaning.
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +16,6 @@ class CodedConcept:
     value: str
     scheme: str
     meaning: str
-
-
-_CODE_VALUE, _SCHEME_DESIGNATOR, _MEANING = Tag(0x00080100), Tag(0x00080102), Tag(0x00080104)
 
 
 # --- private scheme ------------------------------------------------------------------------
