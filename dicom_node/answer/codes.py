@@ -68,6 +68,7 @@ DEVICE_SERIAL_NUMBER = CodedConcept("121016", "DCM", "Device Observer Serial Num
 PROCEDURE_REPORTED = CodedConcept("121058", "DCM", "Procedure reported")
 IMAGING_MEASUREMENTS = CodedConcept("126010", "DCM", "Imaging Measurements")
 QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
+SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 ACQUISITION_EQUIPMENT = CodedConcept("109101", "DCM", "Acquisition Equipment")
 
 # --- image library (TID 1600, 1602) ----------------------------------------------------------

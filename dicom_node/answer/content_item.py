@@ -60,7 +60,9 @@ def number(
     relation: Relation, name: CodedConcept, value: str, unit: CodedConcept, *children: Dataset
 ) -> ContentItem:
     """Return a NUM; `value` is a decimal string (DS) and kept as written."""
-    item = sr.NumContentItem(name=coded(name), value=0, unit=coded(unit), relationship_type=relation)
+    item = sr.NumContentItem(
+        name=coded(name), value=0, unit=coded(unit), relationship_type=relation
+    )
     item.MeasuredValueSequence[0].NumericValue = value  # highdicom would write 1 as 1.0
     return _with(item, children)
 

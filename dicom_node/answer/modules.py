@@ -7,6 +7,7 @@ the query, series, equipment. Does not own what the documents say.
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 
 from pydicom import config
 from pydicom.datadict import dictionary_VR
@@ -70,6 +71,13 @@ def document(
     dataset.ContentDate = f"{now:%Y%m%d}"
     dataset.ContentTime = f"{now:%H%M%S}"
     return dataset
+
+
+def encode(document: Dataset) -> bytes:
+    """Return the DICOM file of `document`."""
+    buffer = BytesIO()
+    document.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def _file_meta(kind: Kind, identity: Identity) -> FileMetaDataset:

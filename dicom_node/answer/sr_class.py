@@ -6,9 +6,13 @@ three classes (PS3.3 A.35.2, A.35.3, A.35.13): a report changes its class by cha
 
 from collections.abc import Collection
 from enum import StrEnum
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
+
+from dicom_node.answer.modules import encode
+from dicom_node.data_folder import write_durably
 
 
 class SopClass(StrEnum):
@@ -29,7 +33,7 @@ def proposed_classes(sop_class_uid: str) -> tuple[str, ...]:
     )
 
 
-def acceptable_sr_class(sop_class_uid: str, accepted: Collection[str]) -> str | None:
+def acceptable_sr_class(sop_class_uid: str, accepted: Collection[str | None]) -> str | None:
     """Return the richest class of an object that a destination has accepted; None if there is none.
 
     `accepted` are the SOP classes of the presentation contexts that the destination took.
@@ -37,10 +41,16 @@ def acceptable_sr_class(sop_class_uid: str, accepted: Collection[str]) -> str | 
     return next((each for each in proposed_classes(sop_class_uid) if each in accepted), None)
 
 
-def reclass(document: Dataset, sop_class_uid: str) -> None:
-    """Make a report one of another class, in place.
+def fitted(path: Path, document: Dataset, accepted: Collection[str | None]) -> Dataset:
+    """Return the document kept at `path` in the richest class that its destination accepted.
 
-    It keeps its SOP Instance UID: to be called only before the destination has seen it.
+    A report that has to become simpler is kept so, for good, before it is sent: under its SOP
+    Instance UID, which its destination has not seen yet. What is not accepted at all stays as is.
     """
+    sop_class_uid = acceptable_sr_class(document.SOPClassUID, accepted)
+    if sop_class_uid in (None, document.SOPClassUID):
+        return document
     document.SOPClassUID = sop_class_uid
-    document.file_meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    document.file_meta.MediaStorageSOPClassUID = UID(str(sop_class_uid))
+    write_durably(path, encode(document))
+    return document

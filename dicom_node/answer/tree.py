@@ -115,13 +115,17 @@ def summary(ranking: Ranking, algorithm: Algorithm, secret: bytes) -> str:
         f"{codes.modality(case.modality).value}"
         for case in ranking.cases
     ]
-    if not algorithm.trained:
-        lines.insert(0, "The encoder is untrained: these scores carry no medical meaning.")
     if not ranking.cases:
         lines.append("No similar case found.")
+    return "\r\n".join([*warnings_about(ranking, algorithm), *lines, DISCLAIMER])
+
+
+def warnings_about(ranking: Ranking, algorithm: Algorithm) -> Iterator[str]:
+    """Yield what must be known before the scores are read."""
+    if not algorithm.trained:
+        yield "The encoder is untrained: these scores carry no medical meaning."
     if not ranking.complete:
-        lines.append("Some earlier cases were not searched: they are still being indexed.")
-    return "\r\n".join([*lines, DISCLAIMER])
+        yield "Some earlier cases were not searched: they are still being indexed."
 
 
 def _observation_context(observer: Observer, algorithm: Algorithm) -> Iterator[Dataset]:
