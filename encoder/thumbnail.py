@@ -6,8 +6,10 @@ own: decoding and cutting (`volume`, `pixels`), the layout and the words around 
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import SimpleITK
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, uid
 
@@ -22,6 +24,9 @@ from encoder.slide import SLIDE_CLASS
 from encoder.volume import read_clip
 from encoder.waveform import ECG_CLASSES
 
+sitk: Any = SimpleITK  # typed, but with most of its calls left untyped
+
+_DARK, _SPECKLE_PX = 0.06, 1  # of the range; gaps between speckles that are closed
 BURNED_IN = "text may be burned in"
 
 _ULTRASOUND = frozenset(
@@ -72,6 +77,8 @@ def thumbnail(path: Path, side_px: int, *, of_another: bool) -> NDArray[np.uint8
             raise UnreadableImage(group.frames[0].sop_instance_uid, BURNED_IN)
         middle = _windowed(_middle(clip), header, group)
     shown = normalise(middle, Extent(1, side_px, side_px)).array[:, 0]
+    if of_another and header.get("SOPClassUID") in _ULTRASOUND:
+        shown = _largest_part(shown)
     return np.moveaxis((shown * 255).round().astype(np.uint8), 0, -1)
 
 
@@ -83,6 +90,15 @@ def _may_name_someone(header: Dataset, clip: Clip) -> bool:
         return bool(declared == "YES")
     grey = clip.unit is not Unit.COLOUR
     return not (sop_class in _WITHOUT_WORDS or (sop_class in _DETECTED and grey))
+
+
+def _largest_part(shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blacken what lies apart from the largest bright part of an ultrasound: letters, scales."""
+    bright = sitk.GetImageFromArray((shown.max(axis=0) > _DARK).astype(np.uint8))
+    joined = sitk.BinaryMorphologicalClosing(bright, [_SPECKLE_PX] * 2)
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(joined), sortByObjectSize=True)
+    largest: NDArray[np.float32] = shown * (sitk.GetArrayFromImage(parts) == 1)
+    return largest
 
 
 def _middle(clip: Clip) -> Clip:

@@ -76,8 +76,8 @@ def test_every_page_shows_the_query_images_that_its_cases_match() -> None:
     assert [tile.banner for tile in tiles[:2]] == ["QUERY 1", "QUERY 2"]
     assert len(tiles) == 20 + 2 * 2
     assert max(COLUMNS * ROWS, len(tiles) - COLUMNS * ROWS) == COLUMNS * ROWS
-    assert tiles[2].lines[2].endswith("matches query 1")
-    assert tiles[3].lines[2].endswith("matches query 2")
+    assert tiles[2].lines[2].endswith("like query 1")
+    assert tiles[3].lines[2].endswith("like query 2")
 
 
 def test_the_pictures_are_on_the_page_as_they_came() -> None:

@@ -109,3 +109,17 @@ def test_another_patients_picture_is_shown_only_where_no_name_can_be_in_it(
 def test_a_damaged_file_is_unreadable() -> None:
     with pytest.raises(UnreadableImage):
         thumbnail(bundled("MR_truncated.dcm"), SIDE_PX, of_another=False)
+
+
+def test_letters_beside_the_largest_part_of_an_ultrasound_are_black(tmp_path: Path) -> None:
+    path = still(tmp_path, new_uid=uid_source(1), size=(SIDE_PX, SIDE_PX))
+    dataset = dcmread(path)
+    pixels = np.zeros_like(dataset.pixel_array)
+    pixels[20:60, 10:50] = pixels[4:10, 4:8] = 200
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path)
+    changed(path, SOPClassUID=UltrasoundImageStorage)
+    own, other = (thumbnail(path, SIDE_PX, of_another=each) for each in (False, True))
+    assert own[4:10, 4:8].min() > 200
+    assert other[:15].max() == 0
+    assert np.array_equal(own[20:60, 10:50], other[20:60, 10:50])

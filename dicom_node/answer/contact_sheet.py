@@ -97,7 +97,7 @@ def _tiles(page: _Page, query: QueryEvidence, secret: bytes) -> Iterator[Tile]:
         banner = f"{QUERY} {number}" if several else QUERY
         yield Tile(uid, False, banner, (modality, "this patient"))
     for case, source in page.cases:
-        matched = f"matches {QUERY.lower()} {page.queries.index(source) + 1}"
+        matched = f"like {QUERY.lower()} {page.queries.index(source) + 1}"
         yield Tile(
             case.sop_instance_uid,
             True,
