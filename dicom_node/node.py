@@ -91,7 +91,7 @@ class Node:
         log.info("vectors_opened", vectors=len(index), rebuilt=index.opened.rebuilt_because)
         self._warn_of_other_models(parts.catalogue)
         search = Search(parts.catalogue, index)
-        issuer = open_issuer(parts, self.model)
+        issuer = open_issuer(parts, self._workers[0])
         self._drive(parts, index, search, issuer)
         handlers = self._deliver(parts, issuer)
         dicom = self.config.dicom

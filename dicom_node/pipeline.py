@@ -115,7 +115,6 @@ class ReportStep:
     """Searches for one complete study and issues its reports."""
 
     kind = JobKind.REPORT
-    lease_s = _LEASE_S
 
     def __init__(
         self,
@@ -133,6 +132,8 @@ class ReportStep:
         self._issuer = issuer
         self._jobs = jobs
         self.patience = patience_of(config.answer)
+        # A contact sheet waits for its pictures while the worker embeds a series.
+        self.lease_s = config.encoder.timeout_s + 2 * _LEASE_S
 
     def run(self, job: Job) -> None:
         """Rank the other studies; a report that says what the last one said is not issued."""
@@ -184,7 +185,9 @@ class SendStep:
             return
         name = report.destination
         destination = destination_of(self._destinations, name)
-        send(self._requestor, self._issuer.paths(report), name=name, destination=destination)
+        paths = self._issuer.paths(report)
+        if refused := send(self._requestor, paths, name=name, destination=destination):
+            self._issuer.withdraw(report, refused)
         self._catalogue.set_report_state(report.id, ReportState.SENT)
         log.info("report_sent", sop_instance_uid=report.sop_instance_uid, to=name)
         if destination.commitment:

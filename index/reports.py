@@ -6,10 +6,11 @@ and know the node's own objects again. Does not write or send a report.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
 
 from index.db import Database
 from index.jobs import JobKind, enqueue
@@ -87,6 +88,14 @@ class Reports(Database):
             return _rows(
                 connection,
                 select(Report.__table__).where(Report.id.in_(naming)).order_by(Report.id),
+            )
+
+    def drop_attachments(self, report_id: int, sop_instance_uids: Collection[str]) -> None:
+        """Forget what is not going out beside a report after all."""
+        named = ReportAttachment.sop_instance_uid.in_(sop_instance_uids)
+        with self.writing() as connection:
+            connection.execute(
+                delete(ReportAttachment).where(ReportAttachment.report_id == report_id, named)
             )
 
     def set_report_state(self, report_id: int, state: ReportState) -> None:

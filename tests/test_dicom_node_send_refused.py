@@ -110,16 +110,30 @@ def test_a_rejected_association_is_told_as_such(objects: list[Path]) -> None:
         deliver(objects, port)
 
 
-def test_a_peer_that_accepts_none_or_not_all_of_the_classes_is_told_by_their_names(
+def test_a_peer_that_does_not_accept_the_report_is_told_by_its_class(
     objects: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_config, "UNRESTRICTED_STORAGE_SERVICE", False)
     with listening(lambda event: 0x0000) as port:  # which accepts CT
-        with pytest.raises(NotOffered, match=r"does not accept MR Image Storage$"):
-            deliver(objects, port)
-        with pytest.raises(NotOffered, match=r"does not accept MR Image Storage$"):
-            deliver([objects[1]], port)
-        deliver([objects[0]], port)
+        for paths in ([objects[1]], [objects[1], objects[0]]):
+            with pytest.raises(NotOffered, match=r"does not accept MR Image Storage$"):
+                deliver(paths, port)
+
+
+def test_what_a_peer_does_not_accept_beside_a_report_is_named_and_the_report_arrives(
+    objects: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_config, "UNRESTRICTED_STORAGE_SERVICE", False)
+    arrived: list[str] = []
+
+    def keep(event: evt.Event) -> int:
+        arrived.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    with listening(keep) as port:  # which accepts CT
+        refused = deliver(objects, port)
+    report, beside, another = (dcmread(path).SOPInstanceUID for path in objects)
+    assert (arrived, refused) == ([report, another], (beside,))
 
 
 @contextmanager
@@ -145,8 +159,9 @@ def listening(handler: Callable[[evt.Event], int], **settings: Any) -> Iterator[
         ae.shutdown()
 
 
-def deliver(paths: list[Path], port: int, *, answer_s: float = 5.0) -> None:
-    send(Requestor("SIMILIS", answer_s=answer_s), paths, name="pacs", destination=at(port))
+def deliver(paths: list[Path], port: int, *, answer_s: float = 5.0) -> tuple[str, ...]:
+    requestor = Requestor("SIMILIS", answer_s=answer_s)
+    return send(requestor, paths, name="pacs", destination=at(port))
 
 
 def at(port: int) -> Destination:

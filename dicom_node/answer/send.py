@@ -1,19 +1,20 @@
 """The C-STORE SCU: a report, and what goes out beside it, to one destination.
 
-The objects are files that were written once: every retry sends the same SOP Instance UIDs, so that
+The objects are files that are written once: every retry sends the same SOP Instance UIDs, so that
 an archive that has one of them already keeps one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.answer.requestor import Requestor
+from dicom_node.answer.sr_class import fitted, proposed_classes
 from dicom_node.config import Destination
 from dicom_node.errors import NotOffered, SendFailed
 from index.commitments import Reference
@@ -23,23 +24,39 @@ _STORED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
 
 
 def send(
-    requestor: Requestor, paths: Iterable[Path], *, name: str, destination: Destination
-) -> None:
-    """Send the objects at `paths`; return when the destination says that all are stored.
+    requestor: Requestor, paths: Sequence[Path], *, name: str, destination: Destination
+) -> tuple[str, ...]:
+    """Send a report, the first of `paths`, and what goes out beside it, the others.
 
-    Raises `SendFailed` with the reason: no connection, rejection, no accepted context, abort,
-    silence, or a failure status. Some may be stored then; to send all again does no harm.
+    Returns when all are stored, with the SOP Instance UIDs of those beside it whose class the
+    destination does not take. Raises `SendFailed` with the reason: no connection, rejection, a
+    report of no accepted class, abort, silence, or a failure status. Some may be stored then; to
+    send all again does no harm.
     """
-    objects = [dcmread(path) for path in paths]
+    objects: list[Dataset] = [dcmread(path) for path in paths]
     with requestor.association(name, destination, _contexts(objects)) as association:
+        accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
+        objects[0] = fitted(paths[0], objects[0], accepted)
+        refused = tuple(_refused(objects, accepted, name))
         for each in objects:
+            if each.SOPInstanceUID in refused:
+                continue
             try:
                 status = association.send_c_store(each)
-            except ValueError as error:  # no accepted presentation context
+            except ValueError as error:  # accepted, but in no transfer syntax that it has
                 raise NotOffered(name, [each.SOPClassUID]) from error
             except RuntimeError as error:  # there is no association any more
                 raise SendFailed(name, "ended the association between two objects") from error
             _check(status, name)
+    return refused
+
+
+def _refused(objects: Sequence[Dataset], accepted: Collection[str], name: str) -> Iterator[str]:
+    """Name what is beside the report and not taken; `NotOffered` where the report is not."""
+    report, *beside = objects
+    if report.SOPClassUID not in accepted:
+        raise NotOffered(name, [report.SOPClassUID])
+    yield from (each.SOPInstanceUID for each in beside if each.SOPClassUID not in accepted)
 
 
 def reference_of(path: Path) -> Reference:
@@ -48,15 +65,15 @@ def reference_of(path: Path) -> Reference:
     return Reference(meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID)
 
 
-def _contexts(objects: Sequence[FileDataset]) -> list[PresentationContext]:
+def _contexts(objects: Sequence[Dataset]) -> list[PresentationContext]:
     """Return what to propose: every SOP class as its files are, or plain where they are plain."""
     plain = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     syntaxes: dict[tuple[str, str], list[str]] = {}
     for each in objects:
-        own = each.file_meta.TransferSyntaxUID
-        syntaxes[each.SOPClassUID, own] = list(dict.fromkeys((own, *plain)))
-        if own.is_compressed:
-            syntaxes[each.SOPClassUID, own] = [own]
+        own: str = each.file_meta.TransferSyntaxUID
+        taken: list[str] = [own] if UID(own).is_compressed else list(dict.fromkeys((own, *plain)))
+        for sop_class in proposed_classes(each.SOPClassUID):
+            syntaxes[sop_class, own] = taken
     return [build_context(sop_class, kinds) for (sop_class, _), kinds in syntaxes.items()]
 
 
