@@ -7,6 +7,7 @@ little-endian float32, read from any machine alike. Does not search.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, delete, exists, func, insert, select
@@ -19,6 +20,7 @@ from index.states import REPORTABLE_STATES, Event
 from index.vectors import Ids, Vectors, unit_rows
 
 STORED = np.dtype("<f4")
+_T = TypeVar("_T", int, str)
 CHUNK = 800  # ids in one statement; SQLite before 3.32 takes at most 999
 
 
@@ -138,7 +140,7 @@ class Embeddings(Database):
         )
 
 
-def chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+def chunks(ids: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """Cut ids into parts that one statement can take."""
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
