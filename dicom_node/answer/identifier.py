@@ -7,6 +7,7 @@ a message: they may name a patient.
 from functools import cached_property
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pynetdicom import evt
@@ -30,6 +31,7 @@ UNIQUE_KEYS = {
     Level.SERIES: "SeriesInstanceUID",
     Level.IMAGE: "SOPInstanceUID",
 }
+_UNDEFINED_LENGTH = 0xFFFFFFFF  # PS3.5 7.1.1
 MODALITIES_IN_STUDY = "ModalitiesInStudy"
 _BY_KEYWORD = {attribute.keyword: attribute for attribute in ATTRIBUTES}
 
@@ -39,7 +41,8 @@ class Identifier:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self.character_set = self._raw(Tag("SpecificCharacterSet")).decode("ascii", "replace")
+        raw = self._raw(Tag("SpecificCharacterSet"))
+        self.character_set = raw.decode("ascii", "replace").strip(" \0")
         self._names = encodings(self.character_set.encode())
         self.block = private.Block.find(dataset)
 
@@ -47,9 +50,12 @@ class Identifier:
     def read(cls, event: evt.Event) -> "Identifier":
         """Return the identifier of a request; raise `QueryRefused` when it is no data set."""
         try:
-            return cls(event.identifier)
+            dataset, size = event.identifier, len(event.request.Identifier.getbuffer())
         except PARSE_ERRORS as error:
             raise QueryRefused("the identifier cannot be read") from error
+        if any(_end(dataset.get_item(tag)) > size for tag in dataset.keys()):  # noqa: SIM118, as raw
+            raise QueryRefused("the identifier is cut off")
+        return cls(dataset)
 
     @cached_property
     def level(self) -> Level:
@@ -123,3 +129,10 @@ class Identifier:
         element = self._dataset.get_item(tag)
         value = element.value if element is not None else None
         return value if isinstance(value, bytes) else b""
+
+
+def _end(element: DataElement | RawDataElement | None) -> int:
+    """Return where an element says that it ends; pydicom takes less for it without a word."""
+    if isinstance(element, RawDataElement) and element.length != _UNDEFINED_LENGTH:
+        return element.value_tell + element.length
+    return 0

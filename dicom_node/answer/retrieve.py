@@ -141,12 +141,13 @@ def selection_of(identifier: Identifier) -> Selection:
     Keys below the level, and all that are not unique keys, have no part in a retrieval
     (PS3.4 C.4.2.1.4.1).
     """
+    lowest = identifier.level
     named: dict[Level, tuple[str, ...]] = {}
     for level, keyword in UNIQUE_KEYS.items():
         named[level] = identifier.uids(keyword)
         if len(named[level]) > _MAXIMUM_UIDS:
             raise QueryRefused(f"more than {_MAXIMUM_UIDS} UIDs", keyword=keyword)
-        if level is identifier.level:
+        if level is lowest:
             break
     return Selection(
         studies=named[Level.STUDY],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
@@ -49,8 +49,9 @@ _LAST_EVIDENCE = Tag(0x0040, 0xFFFF)
 
 # Everything pydicom's parser lets out on bytes that are no dataset.
 PARSE_ERRORS = (
-    InvalidDicomError, EOFError, OSError, struct.error, zlib.error, ValueError, LookupError,
-    TypeError, AttributeError, NotImplementedError, OverflowError, RecursionError,
+    InvalidDicomError, BytesLengthException, EOFError, OSError, struct.error, zlib.error,
+    ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OverflowError,
+    RecursionError,
 )  # fmt: skip
 
 
