@@ -5,12 +5,15 @@ a message: they may name a patient.
 """
 
 from functools import cached_property
+from io import BytesIO
+from typing import cast
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pynetdicom import evt
+from pynetdicom.dimse_primitives import C_FIND
 
 from dicom_node.answer import private
 from dicom_node.errors import BadIdentity, QueryRefused
@@ -50,7 +53,8 @@ class Identifier:
     def read(cls, event: evt.Event) -> "Identifier":
         """Return the identifier of a request; raise `QueryRefused` when it is no data set."""
         try:
-            dataset, size = event.identifier, len(event.request.Identifier.getbuffer())
+            dataset = event.identifier
+            size = cast(BytesIO, cast(C_FIND, event.request).Identifier).getbuffer().nbytes
         except PARSE_ERRORS as error:
             raise QueryRefused("the identifier cannot be read") from error
         if any(_end(dataset.get_item(tag)) > size for tag in dataset.keys()):  # noqa: SIM118, as raw
