@@ -15,8 +15,9 @@ from index.attributes import IMAGE_ATTRIBUTES, SERIES_ATTRIBUTES, Level
 from index.criteria import Key, criterion
 from index.db import Database
 from index.lookups import FILE_COLUMNS, read_studies
+from index.matches import ImageRow, OwnObject, SeriesRow
 from index.models import Instance, Report, ReportAttachment, Series, Study
-from index.records import ImageRow, InstanceFile, OwnObject, SeriesRow, StudyRow
+from index.records import InstanceFile, StudyRow
 
 _PAGE = 500  # studies read in one transaction
 

@@ -20,7 +20,8 @@ from dicom_node.listener import failure, peer
 from index.attributes import ATTRIBUTES, Level
 from index.catalogue import Catalogue
 from index.criteria import Key
-from index.records import Case, Match, SeriesRow, StudyRow
+from index.matches import Match, SeriesRow
+from index.records import Case, StudyRow
 from index.search import Search
 from index.states import State
 

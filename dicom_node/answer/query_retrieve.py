@@ -10,7 +10,7 @@ from dicom_node.answer.response import CANCELLED, Answers, Responder
 from dicom_node.listener import peer
 from index.attributes import Level
 from index.catalogue import Catalogue
-from index.records import Match
+from index.matches import Match
 
 log = structlog.get_logger()
 

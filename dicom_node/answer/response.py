@@ -15,7 +15,8 @@ from dicom_node.answer.identifier import LEVELS, MODALITIES_IN_STUDY, UNIQUE_KEY
 from dicom_node.answer.question import Question
 from dicom_node.text import FREE_TEXT_VRS, character_set
 from index.attributes import ATTRIBUTES, Level
-from index.records import Case, Match, Ranking
+from index.matches import Match
+from index.records import Case, Ranking
 
 Value = str | int | list[str]
 
