@@ -102,7 +102,7 @@ def test_the_pacs_finds_a_study_at_the_node_and_fetches_it(site: Site, tmp_path:
 
     assert answer["StudyInstanceUID"] == dcmread(paths[0]).StudyInstanceUID
     fetched = {
-        dcmread(BytesIO(file)).SOPInstanceUID: dcmread(BytesIO(file)).PixelData
+        dcmread(BytesIO(file)).SOPInstanceUID: dcmread(BytesIO(file)).get("PixelData")
         for instance in site.pacs.get("/instances")
         if (file := site.pacs.download(f"/instances/{instance}/file"))
     }
