@@ -276,8 +276,8 @@ def dictionaries() -> str:
 
 
 def masked(dump: str) -> str:
-    """Hide what depends on the encoder and on the machine: scores and the encoder's hash."""
+    """Hide what depends on encoder and machine: scores, the encoder's hash, the snapshot."""
     dump = dump.replace("\0", " ")
     dump = re.sub(r"(\(0099,10(?:02|0e)\) .. )\[?[0-9.]+\]?( *)", r"\1SCORE ", dump)
-    dump = re.sub(r"(\(0099,1009\) LO )\[[0-9a-f]{16}", r"\1[MODEL", dump)
+    dump = re.sub(r"(\(0099,1009\) LO )\[[^]]+\] *#\s+\d+", r"\1[SNAPSHOT]", dump)
     return re.sub(r"(\(0099,1008\) LO )\[[^]]+\] *#\s+\d+", r"\1[ENCODER]", dump)
