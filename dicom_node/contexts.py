@@ -13,6 +13,8 @@ from pydicom.uid import (
 VERIFICATION = UID("1.2.840.10008.1.1")
 STORAGE_COMMITMENT = UID("1.2.840.10008.1.20.1")
 STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+STUDY_ROOT_MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
+STUDY_ROOT_GET = UID("1.2.840.10008.5.1.4.1.2.2.3")
 
 
 class Role(StrEnum):
@@ -43,6 +45,8 @@ SERVICES = (
     Service(Role.STORAGE, STORAGE_COMMITMENT, _PLAIN, as_scu=True),
     Service(Role.QUERY, VERIFICATION, _PLAIN),
     Service(Role.QUERY, STUDY_ROOT_FIND, _PLAIN),
+    Service(Role.QUERY, STUDY_ROOT_MOVE, _PLAIN),
+    Service(Role.QUERY, STUDY_ROOT_GET, _PLAIN),
 )
 # Storage has no row: it is unrestricted, every SOP class in any transfer syntax
 # (`listener.prepare_dicom`).

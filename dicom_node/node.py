@@ -10,9 +10,11 @@ from typing import Any
 import structlog
 
 from dicom_node.answer.commitment import Promises
-from dicom_node.answer.find import FindService, query_listener
+from dicom_node.answer.find import FindService
 from dicom_node.answer.issue import Issuer
 from dicom_node.answer.requestor import Requestor
+from dicom_node.answer.retrieve import RetrieveService
+from dicom_node.answer.scp import query_listener
 from dicom_node.config import Config
 from dicom_node.listener import Listener
 from dicom_node.loops import Loops
@@ -94,10 +96,27 @@ class Node:
         issuer = open_issuer(parts, self._workers[0])
         self._drive(parts, index, search, issuer)
         handlers = self._deliver(parts, issuer)
-        dicom = self.config.dicom
-        service = FindService(parts.catalogue, search, self.config.answer, self.model.version)
-        self._listeners.append(storage_listener(dicom, self.config.storage, parts.intake, handlers))
-        self._listeners.append(query_listener(dicom, service))
+        self._listen(parts, search, handlers)
+
+    def _listen(self, parts: Parts, search: Search, handlers: tuple[Any, ...]) -> None:
+        """Open both listeners."""
+        config, dicom = self.config, self.config.dicom
+        find = FindService(
+            catalogue=parts.catalogue,
+            search=search,
+            answer=config.answer,
+            encoder=self.model.version,
+            retrieve_ae_title=config.answer.retrieve_ae_title or dicom.qr_ae_title,
+        )
+        peers = [*config.destinations.values(), *config.peers.values()]
+        retrieve = RetrieveService(
+            catalogue=parts.catalogue,
+            store=parts.store,
+            reports=parts.folder.reports,
+            peers={peer.ae_title: peer for peer in peers},
+        )
+        self._listeners.append(storage_listener(dicom, config.storage, parts.intake, handlers))
+        self._listeners.append(query_listener(dicom, find, retrieve))
 
     def _drive(self, parts: Parts, index: HnswIndex, search: Search, issuer: Issuer) -> None:
         """Start the threads that take a series from its files to a report."""

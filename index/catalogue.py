@@ -1,4 +1,4 @@
-"""The study catalogue: one object in eight parts, each a file of its own.
+"""The study catalogue: one object in nine parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -9,6 +9,7 @@
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
 | `removal.Removal` | forgets | belongings, forget_study |
+| `matching.Matching` | is queried | matching_studies, matching_series, selected_files, … |
 | `lookups.Lookups` | answers | series_files, instance_file, study_row, counts, … |
 
 The catalogue is the truth: what it has committed survives any crash, and the vector index can be
@@ -23,11 +24,22 @@ from index.gallery import Gallery
 from index.intake import Intake
 from index.lifecycle import Lifecycle
 from index.lookups import Lookups
+from index.matching import Matching
 from index.removal import Removal
 from index.reports import Reports
 
 
-class Catalogue(Intake, Lifecycle, Embeddings, Gallery, Reports, Commitments, Removal, Lookups):
+class Catalogue(
+    Intake,
+    Lifecycle,
+    Embeddings,
+    Gallery,
+    Reports,
+    Commitments,
+    Removal,
+    Matching,
+    Lookups,
+):
     """All of the catalogue, over one engine and one clock; safe for many threads.
 
     Any method may raise DatabaseUnavailable, and those that write CatalogueFull.

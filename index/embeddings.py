@@ -124,13 +124,23 @@ class Embeddings(Database):
             ).one_or_none()
             if study is None:
                 return None
-            rows = connection.execute(
-                select(Series.series_instance_uid, Clip.kind, Clip.sources, Embedding.vector)
+            clips = connection.execute(
+                select(Clip.id, Series.series_instance_uid, Clip.kind, Clip.sources)
                 .join_from(Series, Clip, Clip.series_id == Series.id)
-                .join(Embedding, Embedding.clip_id == Clip.id)
-                .where(Series.study_id == study.id, Embedding.model_id == model_id)
+                .where(Series.study_id == study.id)
                 .order_by(Series.id, Clip.position, Clip.id)
             ).all()
+            # By itself: joined, SQLite begins at the index of models and reads all of one.
+            vectors = {
+                row.clip_id: row.vector
+                for part in chunks([clip.id for clip in clips])
+                for row in connection.execute(
+                    select(Embedding.clip_id, Embedding.vector).where(
+                        Embedding.clip_id.in_(part), Embedding.model_id == model_id
+                    )
+                )
+            }
+        rows = [clip for clip in clips if clip.id in vectors]
         if not rows:
             return None
         return StudyVectors(
@@ -138,7 +148,7 @@ class Embeddings(Database):
             study_instance_uid=study_instance_uid,
             patient=PatientKey(study.patient_id, study.issuer_of_patient_id),
             state=study.state,
-            vectors=np.stack([np.frombuffer(row.vector, STORED) for row in rows]),
+            vectors=np.stack([np.frombuffer(vectors[row.id], STORED) for row in rows]),
             rows=tuple(
                 VectorSource(row.series_instance_uid, row.kind, tuple(row.sources)) for row in rows
             ),
@@ -146,7 +156,7 @@ class Embeddings(Database):
 
 
 def chunks(ids: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut ids or UIDs into parts that one statement can take."""
+    """Cut ids into parts that one statement can take."""
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
 

@@ -173,6 +173,7 @@ class Query:
     k: int = 10
     modality: str | None = None
     body_part: str | None = None
+    patient_sex: str | None = None
     date_from: str | None = None
     date_to: str | None = None
     exclude_patient: PatientKey | None = None

@@ -25,7 +25,7 @@ def storage_listener(
     """Open the storage listener; `handlers` answer what it takes beside C-STORE."""
     return Listener(
         dicom,
-        ae_title=dicom.ae_title,
+        ae_titles=(dicom.ae_title,),
         port=dicom.port,
         services=services(Role.STORAGE),
         handlers=[(evt.EVT_C_STORE, guarded(on_store), [intake]), *handlers],

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,18 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    port = peers.free_port()
-    to_node = {"similis": ["SIMILIS", "127.0.0.1", port]}
+    port, query_port = peers.free_port(), peers.free_port()
+    to_node = {
+        "similis": ["SIMILIS", "127.0.0.1", port],
+        "similis_qr": ["SIMILIS_QR", "127.0.0.1", query_port],
+        "similis_find": ["SIMILIS_FIND", "127.0.0.1", query_port],
+    }
     pacs = peers.Orthanc(tmp_path / "pacs", to_node, LuaScripts=[str(ROUTE)])
     back = {"ae_title": "ORTHANC", "host": "127.0.0.1", "port": pacs.port}
     node = Node(
         peers.quick_config(
             tmp_path / "data",
-            dicom={"port": port, "query_port": 0},
+            dicom={"port": port, "query_port": query_port},
             destinations={"orthanc": back},
         )
     )
@@ -81,6 +86,50 @@ def test_an_uploaded_study_goes_to_the_node_and_its_report_comes_back_once(
     assert dcmread(report).StudyInstanceUID == dcmread(second[0]).StudyInstanceUID
     assert not re.search(r"^Error", peers.run("dciodvfy", "-new", report, check=False).stdout, re.M)
     assert "Similis" in peers.run("dsrdump", report).stdout
+
+
+def test_the_pacs_finds_a_study_at_the_node_and_fetches_it(site: Site, tmp_path: Path) -> None:
+    new_uid = phantoms.uid_source(5)
+    folder = tmp_path / "push"
+    paths = phantoms.ct_series(folder, new_uid=new_uid, slices=2, size=64, patient_id="FETCHED")
+    peers.dcmsend(site.node.port, folder)
+    site.rest(studies=1)
+
+    query = site.pacs.post(
+        "/modalities/similis_qr/query", {"Level": "Study", "Query": {"PatientID": "FETCH*"}}
+    )
+    (answer,) = site.pacs.get(f"{query['Path']}/answers?expand&simplify")
+    site.pacs.post(f"{query['Path']}/retrieve", "ORTHANC")
+
+    assert answer["StudyInstanceUID"] == dcmread(paths[0]).StudyInstanceUID
+    fetched = {
+        dcmread(BytesIO(file)).SOPInstanceUID: dcmread(BytesIO(file)).get("PixelData")
+        for instance in site.pacs.get("/instances")
+        if (file := site.pacs.download(f"/instances/{instance}/file"))
+    }
+    for path in paths:
+        sent = dcmread(path)
+        assert fetched[sent.SOPInstanceUID] == sent.PixelData
+
+
+def test_the_pacs_asks_for_similar_cases_with_private_keys(site: Site, tmp_path: Path) -> None:
+    for seed in (6, 7):
+        new_uid = phantoms.uid_source(seed)
+        (path,) = phantoms.ct_series(
+            tmp_path / str(seed), new_uid=new_uid, slices=1, size=64, patient_id=f"P{seed}"
+        )
+        peers.dcmsend(site.node.port, path)
+    site.rest(studies=2)
+    example = dcmread(path).StudyInstanceUID
+    keys = {"0099,0010": "SIMILIS 01", "0099,1003": example, "StudyInstanceUID": ""}
+
+    query = site.pacs.post(
+        "/modalities/similis_find/query",
+        {"Level": "Study", "Query": keys | {"PatientID": ""}, "Normalize": False},
+    )
+
+    (answer,) = site.pacs.get(f"{query['Path']}/answers?expand&simplify")
+    assert answer["PatientID"] == "P6"
 
 
 def test_a_study_that_the_pacs_sends_by_hand_brings_its_report_along_without_harm(
