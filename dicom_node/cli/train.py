@@ -1,4 +1,4 @@
-"""`similis train mae|simdino|joint`: make an encoder from images alone."""
+"""`similis train mae|simdino|joint|distill`: make an encoder from images alone."""
 
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +54,10 @@ def train(
     save_minutes: SaveOption = 10.0,
     config: ConfigOption = None,
 ) -> None:
-    """Train an encoder by self-supervision; a run can be stopped and resumed."""
+    """Train an encoder, by self-supervision or (distill) from a network that knows ImageNet.
+
+    A run can be stopped and resumed.
+    """
     settings = _settings(method, preset, width, steps, seed, setting or [])
     from dicom_node.cli.training_run import Order, carry_out  # here: it loads torch
 
