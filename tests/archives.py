@@ -33,8 +33,8 @@ class Archive:
 
     def destination(self, **values: object) -> dict[str, object]:
         """Return the configuration of a node that reports to this archive."""
-        here = {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": self.port}
-        return {"archive": here | values}
+        address = {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": self.port}
+        return {"archive": {**address, "contact_sheet": False, **values}}
 
     def uids(self) -> list[str]:
         """Return the SOP Instance UIDs of everything that came, in order."""

@@ -22,12 +22,12 @@ def test_a_forgotten_study_leaves_nothing_and_those_who_name_it_are_listed(
 ) -> None:
     archive = Archive()
     with peers.stopped_at_the_end(archive):
-        node = start_node(destinations=archive.destination())
+        node = start_node(destinations=archive.destination(contact_sheet=True))
         first, second = still(tmp_path, new_uid, "A"), still(tmp_path, new_uid, "B")
         for number, path in enumerate((first, second), 1):
             push(node, path)
             peers.wait_for("rest", lambda n=number: peers.at_rest(node.catalogue, n))
-        (own, naming) = archive.kept
+        own, naming, sheet = archive.kept
         uid = str(dcmread(first).StudyInstanceUID)
 
         answer = json.loads(forget(node, uid, "--yes", "--json").stdout)
@@ -42,7 +42,10 @@ def test_a_forgotten_study_leaves_nothing_and_those_who_name_it_are_listed(
         ]
         data = node.config.data
         assert [dataset_of(path) for path in data.glob("store/??/*.dcm")] == [dataset_of(second)]
-        assert [path.stem for path in data.glob("reports/*.dcm")] == [naming.SOPInstanceUID]
+        assert {path.stem for path in data.glob("reports/*.dcm")} == {
+            naming.SOPInstanceUID,
+            sheet.SOPInstanceUID,
+        }
         counts = node.catalogue.counts()
         assert (counts.instances, counts.clips, counts.jobs) == (1, 1, {})
         assert node.catalogue.study_row(uid) is None
