@@ -17,7 +17,7 @@ endif
 # Peers that the tests talk to: DCMTK, Orthanc, dciodvfy.
 DEBIAN_PACKAGES := dcmtk orthanc dicom3tools
 
-.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-read bench-embed bench-train \
+.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-find bench-read bench-embed bench-train \
   compare-readers clean
 
 demo: $(VENV)/.demo
@@ -46,6 +46,10 @@ wheel: $(VENV)/.dev
 
 bench-receive: $(VENV)/.dev
 	$(BIN)/python tests/bench/receive.py
+
+# CLIPS=number of indexed clips, 100000 unless said; the graph takes minutes to build.
+bench-find: $(VENV)/.dev
+	$(BIN)/python tests/bench/find.py $(CLIPS)
 
 fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/fuzz_worker.py $(FUZZ)

@@ -45,9 +45,12 @@ class Dicom(Section):
 
     host: str = Field("127.0.0.1", description="address both listeners bind to")
     port: Port = Field(11112, description="C-STORE and C-ECHO; 0 takes a free port")
-    query_port: Port = Field(11113, description="C-FIND; 0 takes a free port")
+    query_port: Port = Field(11113, description="C-FIND, C-MOVE, C-GET; 0 takes a free port")
     ae_title: AeTitle = Field("SIMILIS", description="called AE title of the storage listener")
-    find_ae_title: AeTitle = Field("SIMILIS_FIND", description="called AE title of the query one")
+    find_ae_title: AeTitle = Field("SIMILIS_FIND", description="called AE title of similarity")
+    qr_ae_title: AeTitle = Field(
+        "SIMILIS_QR", description="called AE title of ordinary query/retrieve, on the query port"
+    )
     calling_ae_titles: Annotated[tuple[AeTitle, ...], BeforeValidator(_split)] = Field(
         (), description="who may connect; empty: anyone who reaches the port"
     )
@@ -98,7 +101,13 @@ class Answer(Section):
     maximum_k: int = Field(200, ge=1, le=1000, description="cases per answer at most")
     minimum_score: float = Field(-1.0, ge=-1, le=1, description="cosine below which none is named")
     retrieve_ae_title: str = Field(
-        "", description="AE title from which matches can be retrieved: the PACS"
+        "", description="AE title to retrieve matches from; empty: this node's own"
+    )
+    wait_s: Seconds = Field(
+        3.0, description="how long a C-FIND waits for a study that is being indexed"
+    )
+    decorate: bool = Field(
+        False, description="put rank and score before StudyDescription in similarity answers"
     )
     attempts: int = Field(10, ge=1, description="times a report is offered before it is FAILED")
     first_retry_s: Seconds = Field(5.0, description="first pause; doubled each time")
@@ -106,7 +115,7 @@ class Answer(Section):
 
 
 class Destination(Section):
-    """A PACS that gets the reports."""
+    """A peer that objects are sent to."""
 
     ae_title: AeTitle
     host: str
@@ -123,6 +132,9 @@ class Config(Section):
     encoder: Encoding = Encoding()
     answer: Answer = Answer()
     destinations: dict[str, Destination] = Field({}, description="who gets reports, by name")
+    peers: dict[str, Destination] = Field(
+        {}, description="whom a C-MOVE may send to besides the destinations, by name"
+    )
 
     @property
     def database_url(self) -> str:

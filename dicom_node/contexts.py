@@ -12,6 +12,8 @@ from pydicom.uid import (
 # PS3.6 Table A-1.
 VERIFICATION = UID("1.2.840.10008.1.1")
 STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+STUDY_ROOT_MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
+STUDY_ROOT_GET = UID("1.2.840.10008.5.1.4.1.2.2.3")
 
 
 class Role(StrEnum):
@@ -37,6 +39,8 @@ SERVICES = (
     Service(Role.STORAGE, VERIFICATION, _PLAIN),
     Service(Role.QUERY, VERIFICATION, _PLAIN),
     Service(Role.QUERY, STUDY_ROOT_FIND, _PLAIN),
+    Service(Role.QUERY, STUDY_ROOT_MOVE, _PLAIN),
+    Service(Role.QUERY, STUDY_ROOT_GET, _PLAIN),
 )
 # Storage has no row: it is unrestricted, every SOP class in any transfer syntax
 # (`listener.prepare_dicom`).

@@ -46,7 +46,7 @@ def prepare_dicom() -> None:
 
 
 class Listener:
-    """One AE title on one port.
+    """One port, and the AE titles that may be called on it.
 
     A peer that is silent, trickles bytes or sends without end is cut off: it costs a limited time
     and `maximum_bytes` of memory, and never one of the places for other peers for good.
@@ -56,13 +56,13 @@ class Listener:
         self,
         dicom: Dicom,
         *,
-        ae_title: str,
+        ae_titles: tuple[str, ...],
         port: int,
         services: tuple[Service, ...],
         handlers: list[Any],
         maximum_bytes: int,
     ) -> None:
-        ae = AE(ae_title)
+        ae = AE(ae_titles[0])
         ae.maximum_pdu_size = dicom.maximum_pdu_bytes
         ae.maximum_associations = dicom.maximum_associations
         ae.network_timeout = dicom.network_timeout_s
@@ -71,12 +71,12 @@ class Listener:
         ae.require_calling_aet = list(dicom.calling_ae_titles)
         for service in services:
             ae.add_supported_context(service.sop_class_uid, list(service.transfer_syntaxes))
-        self.ae_title = ae_title
+        self._ae_titles = ae_titles
         self._ae = ae
         self._timeout_s = dicom.network_timeout_s
         self._limit = MessageLimit(maximum_bytes)
         self.port = self._listen(dicom.host, port, handlers)
-        log.info("listening", ae_title=ae_title, host=dicom.host, port=self.port)
+        log.info("listening", ae_titles=ae_titles, host=dicom.host, port=self.port)
 
     def _listen(self, host: str, port: int, handlers: list[Any]) -> int:
         """Open the port and return it; raise `ConfigError` when that cannot be done."""
@@ -86,6 +86,7 @@ class Listener:
                 block=False,
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, self._opened),
+                    (evt.EVT_REQUESTED, self._called),
                     (evt.EVT_PDU_RECV, self._limit.count),
                     (evt.EVT_DIMSE_RECV, self._limit.reset),
                     (evt.EVT_REJECTED, _log_rejection),
@@ -94,7 +95,7 @@ class Listener:
                 ],
             )
         except OSError as error:
-            reason = f"cannot listen for {self.ae_title} on {host}: {error.strerror}"
+            reason = f"cannot listen for {self._ae_titles[0]} on {host}: {error.strerror}"
             raise ConfigError("dicom", f"port {port}", reason) from error
         return int(cast(ThreadedAssociationServer, server).server_address[1])
 
@@ -109,6 +110,12 @@ class Listener:
         if connection := _connection(event.assoc):
             # pynetdicom's own timeout does not run while a PDU is half received.
             connection.settimeout(self._timeout_s)
+
+    def _called(self, event: evt.Event) -> None:
+        """Answer by the AE title that was called, if it is one of ours; another is rejected."""
+        request = event.assoc.requestor.primitive
+        if request is not None and request.called_ae_title in self._ae_titles:
+            event.assoc.acceptor.ae_title = request.called_ae_title
 
 
 class MessageLimit:

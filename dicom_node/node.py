@@ -8,7 +8,9 @@ from functools import partial
 
 import structlog
 
-from dicom_node.answer.find import FindService, query_listener
+from dicom_node.answer.find import FindService
+from dicom_node.answer.retrieve import RetrieveService
+from dicom_node.answer.scp import query_listener
 from dicom_node.answer.send import Sender
 from dicom_node.config import Config
 from dicom_node.listener import Listener
@@ -88,10 +90,27 @@ class Node:
         self._warn_of_other_models(parts.catalogue)
         search = Search(parts.catalogue, index)
         self._drive(parts, index, search)
-        dicom = self.config.dicom
-        service = FindService(parts.catalogue, search, self.config.answer, self.model.version)
-        self._listeners.append(storage_listener(dicom, self.config.storage, parts.intake))
-        self._listeners.append(query_listener(dicom, service))
+        self._listen(parts, search)
+
+    def _listen(self, parts: Parts, search: Search) -> None:
+        """Open both listeners."""
+        config, dicom = self.config, self.config.dicom
+        find = FindService(
+            catalogue=parts.catalogue,
+            search=search,
+            answer=config.answer,
+            encoder=self.model.version,
+            retrieve_ae_title=config.answer.retrieve_ae_title or dicom.qr_ae_title,
+        )
+        peers = [*config.destinations.values(), *config.peers.values()]
+        retrieve = RetrieveService(
+            catalogue=parts.catalogue,
+            store=parts.store,
+            reports=parts.folder.reports,
+            peers={peer.ae_title: peer for peer in peers},
+        )
+        self._listeners.append(storage_listener(dicom, config.storage, parts.intake))
+        self._listeners.append(query_listener(dicom, find, retrieve))
 
     def _drive(self, parts: Parts, index: HnswIndex, search: Search) -> None:
         """Start the threads that take a series from its files to a report in the PACS."""

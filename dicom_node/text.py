@@ -4,13 +4,21 @@ pydicom's own conversion repeats values in warnings and errors, and values may n
 """
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 
 from pydicom import config
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding, python_encoding
 from pydicom.valuerep import TEXT_VR_DELIMS, PersonName
 
 # PS3.5 6.1.2.3: the VRs whose values depend on SpecificCharacterSet.
+UTF_8 = "ISO_IR 192"
 FREE_TEXT_VRS = frozenset({"LO", "SH", "PN", "LT", "ST", "UT", "UC"})
+
+# PS3.3 C.12.1.1.2: the character sets, other than UTF-8, that need no escapes.
+_PLAIN_SETS = frozenset(python_encoding) & {
+    *(f"ISO_IR {n}" for n in (100, 101, 109, 110, 126, 127, 138, 144, 148, 166, 203)), "GB18030",
+}  # fmt: skip
 
 # PS3.5 9.1: digits and dots, at most 64 characters. Components with a leading zero are against the
 # rule but common in archives, so they pass.
@@ -28,6 +36,21 @@ def encodings(character_set: bytes) -> list[str]:
     if any(term not in python_encoding for term in terms):
         return ["utf-8"]
     return convert_encodings(terms)
+
+
+def character_set(texts: Iterable[str], wanted: str) -> str:
+    """Return the SpecificCharacterSet that these texts need: none, `wanted` if it will do, UTF-8.
+
+    `wanted` is the one that the peer uses itself.
+    """
+    joined = "".join(texts)
+    if joined.isascii():
+        return ""
+    if wanted in _PLAIN_SETS:
+        with suppress(UnicodeEncodeError):
+            joined.encode(python_encoding[wanted])
+            return wanted
+    return UTF_8
 
 
 def decode(value: bytes, vr: str, names: list[str]) -> str:

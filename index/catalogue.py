@@ -1,4 +1,4 @@
-"""The study catalogue: one object in six parts, each a file of its own.
+"""The study catalogue: one object in seven parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -7,6 +7,7 @@
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
 | `gallery.Gallery` | is searched | allowed, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
+| `matching.Matching` | is queried | matching_studies, matching_series, selected_files, … |
 | `lookups.Lookups` | answers | series_files, instance_file, study_row, counts, … |
 
 The catalogue is the truth: what it has committed survives any crash, and the vector index can be
@@ -20,10 +21,11 @@ from index.gallery import Gallery
 from index.intake import Intake
 from index.lifecycle import Lifecycle
 from index.lookups import Lookups
+from index.matching import Matching
 from index.reports import Reports
 
 
-class Catalogue(Intake, Lifecycle, Embeddings, Gallery, Reports, Lookups):
+class Catalogue(Intake, Lifecycle, Embeddings, Gallery, Reports, Matching, Lookups):
     """All of the catalogue, over one engine and one clock; safe for many threads.
 
     Any method may raise DatabaseUnavailable, and those that write CatalogueFull.

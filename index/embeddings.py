@@ -7,6 +7,7 @@ little-endian float32, read from any machine alike. Does not search.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, delete, exists, func, insert, select
@@ -19,6 +20,7 @@ from index.states import REPORTABLE_STATES, Event
 from index.vectors import Ids, Vectors, unit_rows
 
 STORED = np.dtype("<f4")
+_T = TypeVar("_T", int, str)
 CHUNK = 800  # ids in one statement; SQLite before 3.32 takes at most 999
 
 
@@ -117,13 +119,23 @@ class Embeddings(Database):
             ).one_or_none()
             if study is None:
                 return None
-            rows = connection.execute(
-                select(Series.series_instance_uid, Clip.kind, Clip.sources, Embedding.vector)
+            clips = connection.execute(
+                select(Clip.id, Series.series_instance_uid, Clip.kind, Clip.sources)
                 .join_from(Series, Clip, Clip.series_id == Series.id)
-                .join(Embedding, Embedding.clip_id == Clip.id)
-                .where(Series.study_id == study.id, Embedding.model_id == model_id)
+                .where(Series.study_id == study.id)
                 .order_by(Series.id, Clip.position, Clip.id)
             ).all()
+            # By itself: joined, SQLite begins at the index of models and reads all of one.
+            vectors = {
+                row.clip_id: row.vector
+                for part in chunks([clip.id for clip in clips])
+                for row in connection.execute(
+                    select(Embedding.clip_id, Embedding.vector).where(
+                        Embedding.clip_id.in_(part), Embedding.model_id == model_id
+                    )
+                )
+            }
+        rows = [clip for clip in clips if clip.id in vectors]
         if not rows:
             return None
         return StudyVectors(
@@ -131,14 +143,14 @@ class Embeddings(Database):
             study_instance_uid=study_instance_uid,
             patient=PatientKey(study.patient_id, study.issuer_of_patient_id),
             state=study.state,
-            vectors=np.stack([np.frombuffer(row.vector, STORED) for row in rows]),
+            vectors=np.stack([np.frombuffer(vectors[row.id], STORED) for row in rows]),
             rows=tuple(
                 VectorSource(row.series_instance_uid, row.kind, tuple(row.sources)) for row in rows
             ),
         )
 
 
-def chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+def chunks(ids: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """Cut ids into parts that one statement can take."""
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]

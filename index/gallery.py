@@ -95,6 +95,8 @@ def _filters(query: Query) -> list[ColumnElement[bool]]:
         conditions.append(Series.modality == query.modality)
     if query.body_part is not None:
         conditions.append(Series.body_part_examined == query.body_part)
+    if query.patient_sex is not None:
+        conditions.append(Study.patient_sex == query.patient_sex)
     if query.date_from is not None:
         conditions.append(Study.study_date >= query.date_from)
     if query.date_to is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnExpressionArgument, Connection, func, select
+from sqlalchemy import ColumnExpressionArgument, Connection, Select, func, select
 
 from index.attributes import STUDY_ATTRIBUTES
 from index.db import Database
+from index.embeddings import chunks
 from index.errors import UnknownKey
 from index.models import Clip, Embedding, Instance, Job, Report, Series, Study
 from index.records import (
@@ -23,7 +25,7 @@ from index.records import (
 from index.states import State
 
 _PAGE = 1_000  # rows read in one transaction
-_FILE = (
+FILE_COLUMNS = (
     Instance.sop_instance_uid,
     Instance.sop_class_uid,
     Instance.transfer_syntax_uid,
@@ -51,7 +53,7 @@ class Lookups(Database):
             if row is None:
                 raise UnknownKey("series", series_id)
             files = connection.execute(
-                select(*_FILE)
+                select(*FILE_COLUMNS)
                 .where(Instance.series_id == series_id, Instance.current)
                 .order_by(Instance.sop_instance_uid)
             )
@@ -80,7 +82,7 @@ class Lookups(Database):
         """Return the current version of an instance."""
         with self.reading() as connection:
             row = connection.execute(
-                select(*_FILE).where(
+                select(*FILE_COLUMNS).where(
                     Instance.sop_instance_uid == sop_instance_uid, Instance.current
                 )
             ).one_or_none()
@@ -116,31 +118,17 @@ class Lookups(Database):
         return uid
 
     def study_row(self, study_instance_uid: str) -> StudyRow | None:
-        """Return what is known of a study; instances are counted in their current versions."""
+        """Return what is known of a study."""
+        return self.study_rows((study_instance_uid,)).get(study_instance_uid)
+
+    def study_rows(self, study_instance_uids: Sequence[str]) -> dict[str, StudyRow]:
+        """Return what is known of studies, by Study Instance UID; the unknown are left out."""
+        rows: list[StudyRow] = []
         with self.reading() as connection:
-            study = connection.execute(
-                select(Study.__table__).where(Study.study_instance_uid == study_instance_uid)
-            ).one_or_none()
-            if study is None:
-                return None
-            modalities = connection.execute(
-                select(Series.modality).where(Series.study_id == study.id)
-            ).scalars()
-            series = sorted(modalities)
-            instances = connection.execute(
-                select(func.count())
-                .select_from(Instance)
-                .join(Series, Instance.series_id == Series.id)
-                .where(Series.study_id == study.id, Instance.current)
-            ).scalar_one()
-        return StudyRow(
-            id=study.id,
-            state=State(study.state),
-            series=len(series),
-            instances=instances,
-            modalities=tuple(dict.fromkeys(modality for modality in series if modality)),
-            **{a.column: study._mapping[a.column] for a in STUDY_ATTRIBUTES},
-        )
+            for part in chunks(study_instance_uids):
+                named = select(Study.__table__).where(Study.study_instance_uid.in_(part))
+                rows.extend(read_studies(connection, named))
+        return {row.study_instance_uid: row for row in rows}
 
     def study_series(self, study_id: int) -> tuple[int, ...]:
         """Return the ids of a study's series, in the order they arrived."""
@@ -181,6 +169,37 @@ class Lookups(Database):
                 skipped=_count_by(connection, Series.reason, Series.state == State.SKIPPED),
                 quarantined=tuple(Quarantined(*row) for row in quarantined),
             )
+
+
+def read_studies(connection: Connection, wanted: Select[Any]) -> list[StudyRow]:
+    """Read rows of the study table with the counts of each; current versions are counted."""
+    studies = connection.execute(wanted).all()
+    ids = [study.id for study in studies]
+    series: defaultdict[int, list[str]] = defaultdict(list)
+    for study_id, modality in connection.execute(
+        select(Series.study_id, Series.modality)
+        .where(Series.study_id.in_(ids))
+        .order_by(Series.modality)
+    ):
+        series[study_id].append(modality)
+    counted = connection.execute(
+        select(Series.study_id, func.count())
+        .join_from(Series, Instance, Instance.series_id == Series.id)
+        .where(Series.study_id.in_(ids), Instance.current)
+        .group_by(Series.study_id)
+    )
+    instances: dict[int, int] = dict(iter(counted))
+    return [
+        StudyRow(
+            id=study.id,
+            state=State(study.state),
+            series=len(series[study.id]),
+            instances=instances.get(study.id, 0),
+            modalities=tuple(dict.fromkeys(filter(None, series[study.id]))),
+            **{a.column: study._mapping[a.column] for a in STUDY_ATTRIBUTES},
+        )
+        for study in studies
+    ]
 
 
 def _count(connection: Connection, condition: ColumnExpressionArgument[bool]) -> int:

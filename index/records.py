@@ -169,6 +169,7 @@ class Query:
     k: int = 10
     modality: str | None = None
     body_part: str | None = None
+    patient_sex: str | None = None
     date_from: str | None = None
     date_to: str | None = None
     exclude_patient: PatientKey | None = None
@@ -262,6 +263,46 @@ class StudyRow:
     referring_physician_name: str
     patient_age: str
     institution_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesRow:
+    """A series as the catalogue holds it; `instances` counts current versions."""
+
+    instances: int
+    series_instance_uid: str
+    modality: str
+    body_part_examined: str
+    series_number: str
+    series_description: str
+    protocol_name: str
+    manufacturer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRow:
+    """The current version of an instance, as the catalogue holds it."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    instance_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a query found at its level: a study, a series of it, or an image of that."""
+
+    study: StudyRow
+    series: SeriesRow | None = None
+    image: ImageRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnObject:
+    """An object that this node made; its path is below the folder of reports."""
+
+    sop_instance_uid: str
+    relative_path: str
 
 
 class ReportState(StrEnum):

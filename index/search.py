@@ -143,7 +143,13 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
 def _selective(query: Query) -> bool:
     return any(
         value is not None
-        for value in (query.modality, query.body_part, query.date_from, query.date_to)
+        for value in (
+            query.modality,
+            query.body_part,
+            query.patient_sex,
+            query.date_from,
+            query.date_to,
+        )
     )
 
 

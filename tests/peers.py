@@ -135,6 +135,23 @@ class Serve:
         return self.process.wait(30)
 
 
+class Storescp:
+    """DCMTK's C-STORE SCP, which keeps the bytes that come; `options` choose transfer syntaxes."""
+
+    def __init__(self, folder: Path, ae_title: str, *options: str, port: int = 0) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.port = port or free_port()
+        command = [tool("storescp"), "-aet", ae_title, "+B", *options, "-od", str(folder)]
+        self.process = subprocess.Popen([*command, str(self.port)], env=ENVIRONMENT)
+        wait_for("storescp", lambda: listening(self.port))
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(30)
+
+
 class Orthanc:
     """A real PACS."""
 

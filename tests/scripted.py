@@ -15,6 +15,7 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
+from dicom_node.contexts import STUDY_ROOT_FIND
 from dicom_node.listener import answer_at_once
 from dicom_node.receive.header import split_file
 from dicom_node.receive.store import part10
@@ -114,3 +115,22 @@ class Pacs:
 def destination(port: int) -> dict[str, object]:
     """Return the configuration of a node that reports to a PACS on this port."""
     return {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": port}}
+
+
+def c_find(
+    port: int, identifier: Dataset, *, called: str = "SIMILIS_FIND"
+) -> tuple[list[Dataset], list[Dataset]]:
+    """Ask by C-FIND; return the statuses, the final one last, and the answers."""
+    contexts = [build_context(STUDY_ROOT_FIND, ExplicitVRLittleEndian)]
+    with association(port, contexts, called=called) as opened:
+        said = list(opened.send_c_find(identifier, STUDY_ROOT_FIND))
+    return [status for status, _ in said], [answer for _, answer in said if answer is not None]
+
+
+def identifier(level: str = "STUDY", **keys: object) -> Dataset:
+    """Return an identifier with these keys."""
+    asked = Dataset()
+    asked.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(asked, keyword, value)
+    return asked

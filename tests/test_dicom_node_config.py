@@ -86,5 +86,6 @@ def test_lists_and_modalities_can_come_from_the_environment() -> None:
 def test_the_documented_sample_holds_every_setting_with_its_default() -> None:
     sample = tomllib.loads(Path("deploy/similis.toml").read_text())
     sample.setdefault("destinations", {})
+    sample.setdefault("peers", {})
 
     assert sample == Config().model_dump(mode="json")

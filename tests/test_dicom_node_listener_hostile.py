@@ -93,7 +93,7 @@ def test_a_port_in_use_is_a_configuration_error_that_names_it(listener: Listener
     with pytest.raises(ConfigError, match=f"port {listener.port}"):
         Listener(
             dicom,
-            ae_title="OTHER",
+            ae_titles=("OTHER",),
             port=dicom.port,
             services=(),
             handlers=[],

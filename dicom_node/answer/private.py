@@ -9,6 +9,9 @@ from pydicom.datadict import add_private_dict_entries
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
+from dicom_node.errors import QueryRefused
+from dicom_node.receive.header import PARSE_ERRORS
+
 GROUP = 0x0099
 CREATOR = "SIMILIS 01"
 
@@ -73,8 +76,14 @@ class Block:
         return Tag(GROUP, (self.number << 8) | element.element)
 
     def text(self, identifier: Dataset, element: PrivateElement) -> str:
-        """Return a requested value as text, empty when absent or a universal match."""
-        found = identifier.get(self.tag(element))
+        """Return a requested value as text, empty when absent or a universal match.
+
+        Raises `QueryRefused` for bytes that are no value of that element.
+        """
+        try:
+            found = identifier.get(self.tag(element))
+        except PARSE_ERRORS as error:
+            raise QueryRefused(f"{element.name} cannot be read as {element.vr}") from error
         value = None if found is None else found.value
         if isinstance(value, bytes):  # a UN the dictionary could not help with
             value = value.decode("ascii", "replace")

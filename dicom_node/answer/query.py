@@ -3,7 +3,7 @@
 C-FIND, reports and the command line all ask through here, so that they rank alike.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class Filters:
     k: int
     modality: str | None = None
     body_part: str | None = None
+    patient_sex: str | None = None
     date_from: str | None = None
     date_to: str | None = None
     same_patient: bool = False
@@ -44,19 +45,40 @@ class Answered:
 
 
 def similar_to_study(
-    catalogue: Catalogue, search: Search, study_instance_uid: str, filters: Filters
+    catalogue: Catalogue,
+    search: Search,
+    study_instance_uid: str,
+    filters: Filters,
+    *,
+    series: str = "",
+    instance: str = "",
 ) -> Answered | None:
-    """Rank the other studies by likeness to this one.
+    """Rank the other studies by likeness to this one, or to what a series or instance gave of it.
 
-    None for a study that the catalogue lacks, or that has no vector (yet) to compare by.
+    None for a study that the catalogue lacks, or that has no such vector (yet) to compare by.
     """
-    query = catalogue.study_query(study_instance_uid, search.model_id)
+    whole = catalogue.study_query(study_instance_uid, search.model_id)
+    query = _part(whole, series, instance) if whole is not None else None
     if query is None:
         return None
     example = Example(
         vectors=query.vectors, study_instance_uid=study_instance_uid, patient=query.patient
     )
     return Answered(query, similar_to_vectors(search, example, filters))
+
+
+def _part(query: StudyVectors, series: str, instance: str) -> StudyVectors | None:
+    """Return the vectors of one series, of the clips that hold one instance, or None."""
+    rows = [
+        number
+        for number, row in enumerate(query.rows)
+        if series in ("", row.series_instance_uid) and (not instance or instance in row.sources)
+    ]
+    if not rows:
+        return None
+    return replace(
+        query, vectors=query.vectors[rows], rows=tuple(query.rows[number] for number in rows)
+    )
 
 
 def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ranking:
@@ -67,6 +89,7 @@ def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ra
             k=filters.k,
             modality=filters.modality,
             body_part=filters.body_part,
+            patient_sex=filters.patient_sex,
             date_from=filters.date_from,
             date_to=filters.date_to,
             exclude_patient=None if filters.same_patient else example.patient,

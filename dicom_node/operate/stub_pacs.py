@@ -51,7 +51,7 @@ class StubPacs:
         self._count = 0
         self._listener = Listener(
             Dicom(port=0),
-            ae_title=AE_TITLE,
+            ae_titles=(AE_TITLE,),
             port=0,
             services=(),
             handlers=[(evt.EVT_C_STORE, self._keep)],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
@@ -48,9 +48,10 @@ DICOMDIR = "a DICOMDIR: the files it lists are taken in by themselves"
 _LAST_EVIDENCE = Tag(0x0040, 0xFFFF)
 
 # Everything pydicom's parser lets out on bytes that are no dataset.
-_PARSE_ERRORS = (
-    InvalidDicomError, EOFError, OSError, struct.error, zlib.error, ValueError, LookupError,
-    TypeError, AttributeError, NotImplementedError, OverflowError, RecursionError,
+PARSE_ERRORS = (
+    InvalidDicomError, BytesLengthException, EOFError, OSError, struct.error, zlib.error,
+    ValueError, LookupError, TypeError, AttributeError, NotImplementedError, OverflowError,
+    RecursionError,
 )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def read_header(dataset: bytes, transfer_syntax_uid: str) -> Header:
         values = {
             column: decode(_raw(parsed, tag), _VRS[column], names) for column, tag in _TAGS.items()
         }
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         raise NotUnderstood(f"the data set cannot be read: {type(error).__name__}") from error
     for column, keyword in _IDENTITY.items():
         check_uid(values[column], keyword)
@@ -97,7 +98,7 @@ def split_file(file: BinaryIO) -> tuple[FileMetaDataset, bytes]:
         dataset = b"" if media_class == MediaStorageDirectoryStorage else file.read()
     except InvalidDicomError as error:
         raise NotUnderstood("not a DICOM file") from error
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         raise NotUnderstood(f"a damaged DICOM file: {type(error).__name__}") from error
     if media_class == MediaStorageDirectoryStorage:
         raise NotUnderstood(DICOMDIR)
@@ -127,7 +128,7 @@ def read_evidence(path: Path) -> Dataset:
     meta, dataset = _beginning(path)
     try:
         return _parse(dataset, str(meta.TransferSyntaxUID), last=_LAST_EVIDENCE, only=None)
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         raise NotUnderstood(f"the header cannot be read: {type(error).__name__}") from error
 
 

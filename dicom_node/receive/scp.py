@@ -22,7 +22,7 @@ def storage_listener(dicom: Dicom, storage: Storage, intake: Intake) -> Listener
     """Open the storage listener."""
     return Listener(
         dicom,
-        ae_title=dicom.ae_title,
+        ae_titles=(dicom.ae_title,),
         port=dicom.port,
         services=services(Role.STORAGE),
         handlers=[(evt.EVT_C_STORE, guarded(on_store), [intake])],

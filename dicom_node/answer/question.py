@@ -1,0 +1,149 @@
+"""What a similarity query asks: the example, how many cases, and which ones, from its identifier.
+
+The example is named by the private keys Query Study, Series or SOP Instance UID or, for requestors
+that cannot send private keys, by plain StudyInstanceUID or AccessionNumber at STUDY level. The
+other matching keys are filters on the neighbours.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dicom_node.answer import private
+from dicom_node.answer.identifier import Identifier
+from dicom_node.answer.query import Filters
+from dicom_node.config import Answer
+from dicom_node.errors import QueryRefused
+from dicom_node.text import is_uid
+from index.attributes import Level
+from index.criteria import value_range
+
+EXAMPLES = (private.QUERY_STUDY, private.QUERY_SERIES, private.QUERY_INSTANCE)
+
+
+class Scope(StrEnum):
+    """Which cases may be answered; the patient's own are only under ALL."""
+
+    ALL = "ALL"
+    OTHER_PATIENTS = "OTHER_PATIENTS"
+    SAME_MODALITY = "SAME_MODALITY"
+    SAME_BODY_PART = "SAME_BODYPART"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A similarity query; of the example at least one field is given."""
+
+    study: str = ""
+    accession_number: str = ""
+    series: str = ""
+    instance: str = ""
+    scope: Scope
+    filters: Filters
+
+
+def asks_for_similar(identifier: Identifier) -> bool:
+    """Tell whether a query is by example: below STUDY level only private keys can say so."""
+    named = any(identifier.private(element) for element in EXAMPLES)
+    return named or identifier.level is Level.STUDY
+
+
+def read_question(identifier: Identifier, answer: Answer) -> Question:
+    """Return what a query by example asks; raise `QueryRefused`, or `BadQuery` for its date."""
+    if identifier.private(private.QUERY_TEXT):
+        raise QueryRefused("cases are not searched by text here")
+    study, series, instance = (_uid(identifier, element) for element in EXAMPLES)
+    accession_number = ""
+    if not (study or series or instance):
+        study = _plain_study(identifier)
+        accession_number = "" if study else _accession_number(identifier)
+    return Question(
+        study=study,
+        accession_number=accession_number,
+        series=series,
+        instance=instance,
+        scope=_scope(identifier),
+        filters=_filters(identifier, answer),
+    )
+
+
+def _uid(identifier: Identifier, element: private.PrivateElement) -> str:
+    uid = identifier.private(element)
+    if uid and not is_uid(uid):
+        raise QueryRefused(f"{element.name} is not one UID")
+    return uid
+
+
+def _plain_study(identifier: Identifier) -> str:
+    if "StudyInstanceUID" not in identifier.valued:
+        return ""
+    uids = identifier.uids("StudyInstanceUID")
+    if len(uids) > 1:
+        raise QueryRefused("one study is the example, not several", keyword="StudyInstanceUID")
+    return uids[0]
+
+
+def _accession_number(identifier: Identifier) -> str:
+    number = _single(identifier, "AccessionNumber")
+    if not number:
+        raise QueryRefused("no study to compare with", keyword="StudyInstanceUID")
+    return number
+
+
+def _filters(identifier: Identifier, answer: Answer) -> Filters:
+    dates = identifier.text("StudyDate")
+    date_from, date_to = (
+        value_range(dates, vr="DA", keyword="StudyDate")
+        if "StudyDate" in identifier.valued
+        else (None, None)
+    )
+    return Filters(
+        k=min(_maximum(identifier, answer.k), answer.maximum_k),
+        modality=_code(identifier, "ModalitiesInStudy") or _code(identifier, "Modality"),
+        body_part=_code(identifier, "BodyPartExamined"),
+        patient_sex=_code(identifier, "PatientSex"),
+        date_from=date_from,
+        date_to=date_to,
+        same_patient=_scope(identifier) is Scope.ALL,
+        minimum_score=_score(identifier, answer.minimum_score),
+    )
+
+
+def _single(identifier: Identifier, keyword: str) -> str:
+    """Return the one value that a key asks for, empty for universal matching."""
+    if keyword not in identifier.valued:
+        return ""
+    value = identifier.text(keyword)
+    if set(value) & set("*?\\"):
+        raise QueryRefused(f"{keyword} takes one value without wildcards", keyword=keyword)
+    return value
+
+
+def _code(identifier: Identifier, keyword: str) -> str | None:
+    return _single(identifier, keyword).upper() or None
+
+
+def _scope(identifier: Identifier) -> Scope:
+    text = identifier.private(private.SCOPE)
+    if text and text not in set(Scope):
+        raise QueryRefused(f"the scope is one of {', '.join(Scope)}")
+    return Scope(text) if text else Scope.OTHER_PATIENTS
+
+
+def _maximum(identifier: Identifier, default: int) -> int:
+    text = identifier.private(private.MAXIMUM_RESULTS)
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise QueryRefused(f"{private.MAXIMUM_RESULTS.name} is not a positive number")
+    return int(text)
+
+
+def _score(identifier: Identifier, default: float) -> float:
+    text = identifier.private(private.SCORE)
+    try:
+        score = float(text) if text else default
+    except ValueError as error:
+        raise QueryRefused("the minimum score is not a number") from error
+    if not -1 <= score <= 1:
+        raise QueryRefused("the minimum score is not between -1 and 1")
+    return score

@@ -1,0 +1,200 @@
+"""C-MOVE and C-GET (PS3.4 C.4.2 and C.4.3): kept files and our own reports, sent byte for byte.
+
+A file is never decoded here: a peer that does not take its compressed transfer syntax does not get
+it, and the sub-operation counts as failed. Files of the uncompressed syntaxes are re-encoded.
+A C-MOVE goes only to those whom the configuration names, whatever address the request comes from.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from dicom_node.answer.identifier import UNIQUE_KEYS, Identifier
+from dicom_node.answer.response import CANCELLED, PENDING
+from dicom_node.config import Destination
+from dicom_node.contexts import VERIFICATION
+from dicom_node.errors import QueryRefused
+from dicom_node.listener import answer_at_once, failure, peer
+from dicom_node.receive.store import Store
+from index.attributes import Level
+from index.catalogue import Catalogue
+from index.errors import CatalogueError
+from index.matching import Selection
+
+log = structlog.get_logger()
+
+CANNOT_COUNT = 0xA701  # Refused: out of resources, unable to calculate number of matches
+_PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_MAXIMUM_CONTEXTS = 128  # PS3.8 9.3.2: odd numbers from 1 to 255
+_MAXIMUM_UIDS = 500  # one statement takes so many
+
+Results = Iterator[Any]  # what pynetdicom takes: an address, a number, then status and data set
+
+
+@dataclass(frozen=True, slots=True)
+class RetrieveService:
+    """Where objects lie, and who may be sent some, by AE title."""
+
+    catalogue: Catalogue
+    store: Store
+    reports: Path
+    peers: Mapping[str, Destination]
+
+
+class KeptFile(Dataset):
+    """A file on its way: stands in for its data set, which is not read."""
+
+    path: Path
+    transfer_syntax_uid: UID
+
+    @classmethod
+    def at(cls, path: Path, *, sop_class: str, sop_instance: str, syntax: str) -> "KeptFile":
+        """Return the stand-in of the file at `path`."""
+        file = cls()
+        file.SOPClassUID, file.SOPInstanceUID = UID(sop_class), UID(sop_instance)
+        file.path, file.transfer_syntax_uid = path, UID(syntax)
+        return file
+
+
+def on_move(event: evt.Event, service: RetrieveService) -> Results:
+    """Answer one C-MOVE: A801 for an unknown destination, and for one that cannot be reached."""
+    title = str(event.move_destination).strip()
+    destination = service.peers.get(title)
+    if destination is None:
+        log.warning("move_refused", destination=title, source=peer(event))
+        yield None, None
+        return
+    files, refusal = _selected(event, service)
+    # pynetdicom connects before it lets a handler refuse.
+    contexts = contexts_of(files) or [build_context(VERIFICATION, list(_PLAIN))]
+    handlers = [
+        (evt.EVT_CONN_OPEN, answer_at_once),
+        (evt.EVT_ESTABLISHED, lambda opened: _send_files(opened.assoc)),
+    ]
+    options = {"contexts": contexts, "evt_handlers": handlers, "ae_title": destination.ae_title}
+    yield destination.host, destination.port, options
+    yield from _operations(event, files, refusal)
+
+
+def on_get(event: evt.Event, service: RetrieveService) -> Results:
+    """Answer one C-GET, over its own association."""
+    files, refusal = _selected(event, service)
+    _send_files(event.assoc)
+    yield from _operations(event, files, refusal)
+
+
+def _operations(event: evt.Event, files: list[KeptFile], refusal: Dataset | None) -> Results:
+    """Yield how many sub-operations there are, then each; pynetdicom counts how they end."""
+    if refusal is not None:
+        log.warning("retrieve_refused", reason=refusal.ErrorComment, source=peer(event))
+        yield 1
+        yield refusal, None
+        return
+    log.info("retrieving", objects=len(files), source=peer(event))
+    yield len(files)
+    for file in files:
+        if event.is_cancelled:
+            yield CANCELLED, None
+            return
+        yield PENDING, file
+
+
+def _selected(event: evt.Event, service: RetrieveService) -> tuple[list[KeptFile], Dataset | None]:
+    """Return the files that a request names, or why it is refused."""
+    try:
+        selection = selection_of(Identifier.read(event))
+        catalogue, store = service.catalogue, service.store
+        kept = [
+            KeptFile.at(
+                store.path(file.relative_path),
+                sop_class=file.sop_class_uid,
+                sop_instance=file.sop_instance_uid,
+                syntax=file.transfer_syntax_uid,
+            )
+            for file in catalogue.selected_files(selection)
+        ]
+        own = [
+            _own_file(service.reports / report.relative_path)
+            for report in catalogue.selected_reports(selection)
+        ]
+    except QueryRefused as refused:
+        return [], failure(refused.status, refused.reason, refused.keyword)
+    except CatalogueError as error:
+        log.error("retrieve_failed", reason=str(error))
+        return [], failure(CANNOT_COUNT, "the catalogue cannot be read, ask again")
+    return kept + own, None
+
+
+def selection_of(identifier: Identifier) -> Selection:
+    """Return what a request names: UIDs down to its level, lists of them at most; `QueryRefused`.
+
+    Keys below the level, and all that are not unique keys, have no part in a retrieval
+    (PS3.4 C.4.2.1.4.1).
+    """
+    lowest = identifier.level
+    named: dict[Level, tuple[str, ...]] = {}
+    for level, keyword in UNIQUE_KEYS.items():
+        named[level] = identifier.uids(keyword)
+        if len(named[level]) > _MAXIMUM_UIDS:
+            raise QueryRefused(f"more than {_MAXIMUM_UIDS} UIDs", keyword=keyword)
+        if level is lowest:
+            break
+    return Selection(
+        studies=named[Level.STUDY],
+        series=named.get(Level.SERIES, ()),
+        images=named.get(Level.IMAGE, ()),
+    )
+
+
+def _own_file(path: Path) -> KeptFile:
+    meta = read_file_meta_info(path)
+    return KeptFile.at(
+        path,
+        sop_class=meta.MediaStorageSOPClassUID,
+        sop_instance=meta.MediaStorageSOPInstanceUID,
+        syntax=meta.TransferSyntaxUID,
+    )
+
+
+def contexts_of(files: list[KeptFile]) -> list[PresentationContext]:
+    """Return what to propose for these files: each as it is, and each SOP class uncompressed."""
+    kinds = dict.fromkeys((file.SOPClassUID, (file.transfer_syntax_uid,)) for file in files)
+    plain = dict.fromkeys((file.SOPClassUID, _PLAIN) for file in files)
+    proposed = [build_context(uid, list(syntaxes)) for uid, syntaxes in [*kinds, *plain]]
+    return proposed[:_MAXIMUM_CONTEXTS]
+
+
+def _send_files(association: Association) -> None:
+    """Let an association send a `KeptFile` from disk: pynetdicom itself would decode it first."""
+    send = association.send_c_store
+
+    def send_kept(dataset: Dataset | Path, *arguments: Any, **options: Any) -> Dataset:
+        if isinstance(dataset, KeptFile):
+            dataset = _as_taken(association, dataset)
+        return send(dataset, *arguments, **options)
+
+    # The SCP of pynetdicom has no hook for it.
+    association.send_c_store = send_kept  # type: ignore[method-assign, assignment]
+
+
+def _as_taken(association: Association, file: KeptFile) -> Dataset | Path:
+    """Return the file itself, or its data set where the peer wants the other plain encoding."""
+    kind = (file.SOPClassUID, file.transfer_syntax_uid)
+    taken = {
+        (context.abstract_syntax, context.transfer_syntax[0])
+        for context in association.accepted_contexts
+        if context.as_scu
+    }
+    if file.transfer_syntax_uid in _PLAIN and kind not in taken:
+        return dcmread(file.path)
+    return file.path

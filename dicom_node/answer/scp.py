@@ -1,0 +1,74 @@
+"""The query listener: two AE titles on one port, told apart by the one that was called.
+
+| called | C-FIND | C-MOVE, C-GET |
+|---|---|---|
+| `SIMILIS_FIND` | by example; at SERIES and IMAGE level without one, ordinary | as below |
+| `SIMILIS_QR` | ordinary | what is kept |
+"""
+
+import structlog
+from pynetdicom import evt
+
+from dicom_node.answer import private
+from dicom_node.answer.find import FindService, find_similar
+from dicom_node.answer.identifier import Identifier
+from dicom_node.answer.query_retrieve import find_matches
+from dicom_node.answer.question import asks_for_similar
+from dicom_node.answer.response import Answers
+from dicom_node.answer.retrieve import RetrieveService, on_get, on_move
+from dicom_node.config import Dicom
+from dicom_node.contexts import Role, services
+from dicom_node.errors import QueryRefused
+from dicom_node.listener import Listener, failure, guarded, guarded_iterator, peer
+from index.errors import BadQuery, DatabaseUnavailable
+
+log = structlog.get_logger()
+
+OUT_OF_RESOURCES = 0xA700  # PS3.4 Table C.4-1
+# PS3.7 Annex C.5.6: what the query listener says to a C-STORE.
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+
+_IDENTIFIER_BYTES = 1 << 20
+
+
+def query_listener(dicom: Dicom, find: FindService, retrieve: RetrieveService) -> Listener:
+    """Open the query listener."""
+    private.register()
+    return Listener(
+        dicom,
+        ae_titles=(dicom.find_ae_title, dicom.qr_ae_title),
+        port=dicom.query_port,
+        services=services(Role.QUERY),
+        handlers=[
+            (evt.EVT_C_FIND, guarded_iterator(on_find), [find, dicom.find_ae_title]),
+            (evt.EVT_C_MOVE, guarded_iterator(on_move), [retrieve]),
+            (evt.EVT_C_GET, guarded_iterator(on_get), [retrieve]),
+            (evt.EVT_C_STORE, guarded(lambda event: SOP_CLASS_NOT_SUPPORTED)),
+        ],
+        maximum_bytes=_IDENTIFIER_BYTES,
+    )
+
+
+def on_find(event: evt.Event, service: FindService, find_ae_title: str) -> Answers:
+    """Answer one C-FIND (PS3.4 C.4.1)."""
+    called = event.assoc.acceptor.ae_title
+    try:
+        identifier = Identifier.read(event)
+        if called == find_ae_title and asks_for_similar(identifier):
+            yield from find_similar(event, identifier, service)
+        else:
+            yield from find_matches(
+                event,
+                identifier,
+                service.catalogue,
+                retrieve_ae_title=service.retrieve_ae_title,
+            )
+    except QueryRefused as refusal:
+        log.warning("query_refused", reason=refusal.reason, source=peer(event))
+        yield failure(refusal.status, refusal.reason, refusal.keyword), None
+    except BadQuery as bad:
+        log.warning("query_refused", reason=str(bad), source=peer(event))
+        yield failure(QueryRefused.status, f"{bad.field}: {bad.reason}", bad.field), None
+    except DatabaseUnavailable as error:
+        log.error("query_failed", reason=str(error))
+        yield failure(OUT_OF_RESOURCES, "the catalogue cannot be read, ask again"), None

@@ -1,0 +1,268 @@
+"""C-MOVE and C-GET: whom objects go to, which, byte for byte, and how failures are counted."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import peers
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pynetdicom import build_context
+from scripted import Pacs, association, dataset_of, identifier
+
+from dicom_node.contexts import STUDY_ROOT_GET, STUDY_ROOT_MOVE
+from dicom_node.node import Node
+from training import phantoms
+
+pytestmark = pytest.mark.peer
+
+SLICES = 3
+# Peers, and the transfer syntaxes that they take; nobody listens as GONE.
+STORESCP = {"ANYTHING": "+xa", "PLAIN": "+x=", "IMPLICIT": "+xi"}
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A node that keeps a plain and an RLE study, and the folders of those it may send to."""
+
+    node: Node
+    plain: list[Path]
+    packed: list[Path]
+    received: dict[str, Path]
+    pacs: Pacs
+
+    def arrived(self, title: str) -> dict[str, str]:
+        """Return digests by SOP Instance UID of what a peer has got, and forget it."""
+        paths = sorted(self.received[title].iterdir())
+        found = digests(paths)
+        for path in paths:
+            path.unlink()
+        return found
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    folder = tmp_path_factory.mktemp("retrieve")
+    plain, packed = (
+        phantoms.ct_series(folder / name, new_uid=phantoms.uid_source(n), slices=SLICES, size=64)
+        for n, name in ((801, "plain"), (802, "packed"))
+    )
+    for path in packed:
+        dataset = dcmread(path)
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.PatientID = "PACKED"
+        dataset.save_as(path)
+    pacs = Pacs()
+    scps = {
+        title: peers.Storescp(folder / title, title, option) for title, option in STORESCP.items()
+    }
+    ports = {title: scp.port for title, scp in scps.items()} | {"GONE": peers.free_port()}
+    known = {
+        title.lower(): {"ae_title": title, "host": "127.0.0.1", "port": port}
+        for title, port in ports.items()
+    }
+    pacs_alone = {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}}
+    node = Node(peers.quick_config(folder / "data", peers=known, destinations=pacs_alone))
+    try:
+        node.start()
+        peers.dcmsend(node.port, plain[0].parent, packed[0].parent)
+        peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
+        folders = {title: scp.folder for title, scp in scps.items()}
+        yield Archive(node, plain, packed, folders, pacs)
+    finally:
+        for started in (node, pacs, *scps.values()):
+            started.stop()
+
+
+def digests(paths: list[Path]) -> dict[str, str]:
+    return {
+        dcmread(path).SOPInstanceUID: hashlib.sha256(dataset_of(path)).hexdigest() for path in paths
+    }
+
+
+def of(paths: list[Path], level: str = "SERIES") -> Dataset:
+    """Return the identifier that names the study, series or first image of these files."""
+    first = dcmread(paths[0])
+    keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    depth = ("STUDY", "SERIES", "IMAGE").index(level) + 1
+    return identifier(level, **{key: first[key].value for key in keys[:depth]})
+
+
+Said = list[tuple[Dataset, Dataset | None]]
+
+
+def move(node: Node, asked: Dataset, to: str, *, called: str = "SIMILIS_QR") -> Said:
+    contexts = [build_context(STUDY_ROOT_MOVE, ExplicitVRLittleEndian)]
+    with association(node.query_port, contexts, called=called) as opened:
+        return list(opened.send_c_move(asked, to, STUDY_ROOT_MOVE))
+
+
+def counts(said: Said) -> tuple[int, int, int, int]:
+    """Return the final status, and how many sub-operations completed, failed, were warned of."""
+    final = said[-1][0]
+    return (
+        final.Status,
+        final.NumberOfCompletedSuboperations,
+        final.NumberOfFailedSuboperations,
+        final.NumberOfWarningSuboperations,
+    )
+
+
+@pytest.mark.parametrize("called", ["SIMILIS_QR", "SIMILIS_FIND"])
+@pytest.mark.parametrize("kind", ["plain", "packed"])
+def test_a_move_sends_the_kept_bytes(archive: Archive, kind: str, called: str) -> None:
+    paths: list[Path] = getattr(archive, kind)
+
+    said = move(archive.node, of(paths), "ANYTHING", called=called)
+
+    assert counts(said) == (0x0000, SLICES, 0, 0)
+    pending = [status.NumberOfRemainingSuboperations for status, _ in said[:-1]]
+    assert pending == list(reversed(range(SLICES)))
+    assert archive.arrived("ANYTHING") == digests(paths)
+
+
+def test_one_image_is_moved_alone_and_lists_of_them_together(archive: Archive) -> None:
+    several = of(archive.plain, "IMAGE")
+    several.SOPInstanceUID = [dcmread(path).SOPInstanceUID for path in archive.plain[:2]]
+
+    assert counts(move(archive.node, of(archive.plain, "IMAGE"), "PLAIN"))[1] == 1
+    assert archive.arrived("PLAIN") == digests(archive.plain[:1])
+    assert counts(move(archive.node, several, "PLAIN"))[1] == 2
+    assert archive.arrived("PLAIN") == digests(archive.plain[:2])
+
+
+def test_a_study_is_moved_with_its_report(archive: Archive) -> None:
+    study = dcmread(archive.plain[0]).StudyInstanceUID
+    reports = [kept for kept in archive.pacs.kept if kept.StudyInstanceUID == study]
+
+    said = move(archive.node, of(archive.plain, "STUDY"), "ANYTHING")
+
+    assert counts(said) == (0x0000, SLICES + 1, 0, 0)
+    arrived = archive.arrived("ANYTHING")
+    assert arrived.keys() - digests(archive.plain).keys() == {reports[-1].SOPInstanceUID}
+
+
+def test_nothing_is_moved_of_an_unknown_study(archive: Archive) -> None:
+    said = move(archive.node, identifier(StudyInstanceUID="1.2.3"), "ANYTHING")
+
+    assert counts(said) == (0x0000, 0, 0, 0)
+
+
+# pynetdicom leaves the socket of a refused connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("title", ["NOBODY", "GONE"])
+def test_a_destination_that_is_unknown_or_does_not_answer_is_refused(
+    archive: Archive, title: str
+) -> None:
+    said = move(archive.node, of(archive.plain), title)
+
+    assert [status.Status for status, _ in said] == [0xA801]
+
+
+def test_an_uncompressed_file_is_put_into_the_encoding_that_a_peer_takes(archive: Archive) -> None:
+    said = move(archive.node, of(archive.plain, "IMAGE"), "IMPLICIT")
+
+    assert counts(said) == (0x0000, 1, 0, 0)
+    (path,) = archive.received["IMPLICIT"].iterdir()
+    sent, got = dcmread(archive.plain[0]), dcmread(path)
+    assert got.file_meta.TransferSyntaxUID.is_implicit_VR
+    assert np.array_equal(got.pixel_array, sent.pixel_array)
+    path.unlink()
+
+
+def test_a_compressed_file_that_a_peer_does_not_take_has_failed_and_is_named(
+    archive: Archive,
+) -> None:
+    said = move(archive.node, of(archive.packed), "PLAIN")
+
+    assert counts(said) == (0xA702, 0, SLICES, 0)
+    _, failed = said[-1]
+    assert failed is not None
+    assert set(failed.FailedSOPInstanceUIDList) == set(digests(archive.packed))
+    assert archive.arrived("PLAIN") == {}
+
+
+def test_warnings_and_failures_of_the_destination_are_counted(archive: Archive) -> None:
+    archive.pacs._statuses[:] = [0xB000, 0xA700, 0x0000]
+
+    said = move(archive.node, of(archive.plain), "PACS")
+
+    assert counts(said) == (0xB000, 1, 1, 1)
+    _, failed = said[-1]
+    assert failed is not None
+    assert failed.FailedSOPInstanceUIDList in digests(archive.plain)
+
+
+def test_a_file_that_is_gone_has_failed_and_the_others_are_sent(archive: Archive) -> None:
+    uid = dcmread(archive.packed[0]).SOPInstanceUID
+    file = archive.node.catalogue.instance_file(uid)
+    assert file is not None
+    path = archive.node.config.data / "store" / file.relative_path
+    path.rename(path.with_suffix(".away"))
+    try:
+        said = move(archive.node, of(archive.packed), "ANYTHING")
+    finally:
+        path.with_suffix(".away").rename(path)
+
+    assert counts(said) == (0xB000, SLICES - 1, 1, 0)
+    _, failed = said[-1]
+    assert failed is not None
+    assert failed.FailedSOPInstanceUIDList == uid
+    assert len(archive.arrived("ANYTHING")) == SLICES - 1
+
+
+REFUSED = [
+    ("PATIENT", {"PatientID": "1"}, "the level is STUDY, SERIES or IMAGE"),
+    ("STUDY", {}, "StudyInstanceUID is missing"),
+    ("STUDY", {"StudyInstanceUID": "1.2.*"}, "StudyInstanceUID is not a UID"),
+    ("SERIES", {"StudyInstanceUID": "1.2"}, "SeriesInstanceUID is missing"),
+    ("STUDY", {"StudyInstanceUID": [f"1.{n}" for n in range(501)]}, "more than 500 UIDs"),
+]
+
+
+@pytest.mark.parametrize(("level", "keys", "reason"), REFUSED)
+def test_a_retrieval_that_names_nothing_is_refused_with_the_reason(
+    archive: Archive, level: str, keys: dict[str, str], reason: str
+) -> None:
+    asked = identifier(level, **keys)
+    contexts = [build_context(STUDY_ROOT_GET, ExplicitVRLittleEndian)]
+    with association(archive.node.query_port, contexts, called="SIMILIS_QR") as opened:
+        got = list(opened.send_c_get(asked, STUDY_ROOT_GET))
+
+    for said in (got, move(archive.node, asked, "ANYTHING")):
+        ((final, _),) = said
+        assert (final.Status, final.ErrorComment) == (0xA900, reason)
+
+
+@pytest.mark.parametrize("kind", ["plain", "packed"])
+def test_dcmtk_gets_a_series_as_it_is_kept(archive: Archive, tmp_path: Path, kind: str) -> None:
+    paths: list[Path] = getattr(archive, kind)
+    asked = [part for element in of(paths) for part in ("-k", f"{element.keyword}={element.value}")]
+    prefer = ["+xr"] if kind == "packed" else []
+    target = ("-S", "-v", "-aec", "SIMILIS_QR", "127.0.0.1", archive.node.query_port)
+
+    said = peers.run("getscu", "+B", *prefer, "-od", tmp_path, *target, *asked).stdout
+
+    assert digests(sorted(tmp_path.iterdir())) == digests(paths), said
+
+
+def test_dcmtk_moves_a_study_to_itself_only_where_the_node_knows_it(
+    archive: Archive, tmp_path: Path
+) -> None:
+    asked = [
+        part
+        for element in of(archive.plain)
+        for part in ("-k", f"{element.keyword}={element.value}")
+    ]
+    target = ("-S", "-d", "-aec", "SIMILIS_QR", "127.0.0.1", archive.node.query_port)
+
+    known = peers.run("movescu", "-aem", "PLAIN", *target, *asked, check=False).stdout
+    unknown = peers.run("movescu", "-aem", "MOVESCU", *target, *asked, check=False).stdout
+
+    assert "No failures or warnings" in known
+    assert archive.arrived("PLAIN") == digests(archive.plain)
+    assert "0xa801" in unknown
