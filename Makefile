@@ -14,8 +14,8 @@ else
 export CXXFLAGS = -O3
 endif
 
-# Peers that the tests talk to: DCMTK, Orthanc, dciodvfy.
-DEBIAN_PACKAGES := dcmtk orthanc dicom3tools
+# Peers that the tests talk to: DCMTK, Orthanc, dciodvfy, the SR validator of PixelMed (Java).
+DEBIAN_PACKAGES := dcmtk orthanc dicom3tools pixelmed-apps
 
 .PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-find bench-read bench-embed bench-train \
   compare-readers clean

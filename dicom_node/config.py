@@ -8,6 +8,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,12 +115,34 @@ class Answer(Section):
     longest_retry_s: Seconds = Field(900.0, description="longest pause between two attempts")
 
 
+class Neighbours(StrEnum):
+    """How a report names the similar cases: by pseudonyms, or by their real UIDs."""
+
+    OPAQUE = "opaque"
+    LINKED = "linked"
+
+
+class Title(StrEnum):
+    """The title of a report: known to every viewer, or one that OHIF prints as text."""
+
+    IMAGING_MEASUREMENT_REPORT = "126000"
+    SIMILAR_CASES_REPORT = "SIM000"
+
+
 class Destination(Section):
     """A peer that objects are sent to."""
 
     ae_title: AeTitle
     host: str
     port: int = Field(ge=1, le=65535)
+    contact_sheet: bool = Field(True, description="query and cases side by side, as pictures")
+    pdf: bool = Field(False, description="the same pictures as an encapsulated PDF")
+    neighbours: Neighbours = Field(
+        Neighbours.OPAQUE, description="linked: real UIDs of other patients' studies"
+    )
+    title: Title = Field(
+        Title.IMAGING_MEASUREMENT_REPORT, description="SIM000: a private code, for OHIF"
+    )
 
 
 class Config(Section):

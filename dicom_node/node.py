@@ -115,7 +115,7 @@ class Node:
     def _drive(self, parts: Parts, index: HnswIndex, search: Search) -> None:
         """Start the threads that take a series from its files to a report in the PACS."""
         config, catalogue = self.config, parts.catalogue
-        issuer = open_issuer(parts, self.model)
+        issuer = open_issuer(parts, self._workers[0])
         runner = Runner(parts.jobs, parts.name)
         embeds: list[Step] = [
             EmbedStep(

@@ -16,7 +16,7 @@ from dicom_node.errors import NotKnown
 from dicom_node.listener import prepare_dicom
 from dicom_node.receive.intake import Intake
 from dicom_node.receive.store import Store
-from dicom_node.receive.worker import Model
+from dicom_node.receive.worker import Model, Worker
 from index.catalogue import Catalogue
 from index.config import IndexConfig
 from index.db import connect, migrate
@@ -107,14 +107,16 @@ def algorithm(model: Model) -> Algorithm:
     )
 
 
-def open_issuer(parts: Parts, model: Model, *, clock: Callable[[], datetime] = utc_now) -> Issuer:
-    """Return what builds and keeps the reports of this installation."""
+def open_issuer(parts: Parts, worker: Worker, *, clock: Callable[[], datetime] = utc_now) -> Issuer:
+    """Return what builds and keeps the reports of this installation; `worker` decodes for it."""
     return Issuer(
         catalogue=parts.catalogue,
         store=parts.store,
         reports=parts.folder.reports,
         installation=parts.folder.installation(),
-        algorithm=algorithm(model),
+        destinations=parts.config.destinations,
+        algorithm=algorithm(worker.model),
+        thumbnailer=worker,
         ae_title=parts.config.dicom.ae_title,
         clock=clock,
         new_uid=lambda: UID(generate_uid(prefix=None)),

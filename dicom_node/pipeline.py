@@ -112,7 +112,6 @@ class ReportStep:
     """Searches for one complete study and issues its reports."""
 
     kind = JobKind.REPORT
-    lease_s = _LEASE_S
 
     def __init__(
         self,
@@ -130,6 +129,8 @@ class ReportStep:
         self._issuer = issuer
         self._jobs = jobs
         self.patience = patience_of(config.answer)
+        # A contact sheet waits for its pictures while the worker embeds a series.
+        self.lease_s = config.encoder.timeout_s + 2 * _LEASE_S
 
     def run(self, job: Job) -> None:
         """Rank the other studies; a report that says what the last one said is not issued."""
@@ -172,11 +173,9 @@ class SendStep:
         if last is not None and last.id != report.id:
             log.info("report_superseded", sop_instance_uid=report.sop_instance_uid)
             return
-        self._sender.send(
-            self._issuer.path(report),
-            name=report.destination,
-            destination=self._destination(report.destination),
-        )
+        destination = self._destination(report.destination)
+        for path in self._issuer.paths(report):
+            self._sender.send(path, name=report.destination, destination=destination)
         self._catalogue.set_report_state(report.id, ReportState.SENT)
         log.info("report_sent", sop_instance_uid=report.sop_instance_uid, to=report.destination)
 

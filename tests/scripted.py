@@ -86,15 +86,19 @@ def store_bytes(opened: Association, body: bytes, *, announced: str) -> Dataset:
 
 
 class Pacs:
-    """Takes everything it is sent and answers by the script; the last status stays."""
+    """Takes the SOP classes given, or all; answers by the script, whose last status stays."""
 
-    def __init__(self, port: int = 0, statuses: Sequence[int] = (0x0000,)) -> None:
+    def __init__(
+        self, port: int = 0, statuses: Sequence[int] = (0x0000,), classes: Sequence[str] = ()
+    ) -> None:
         self.offered = 0
         self.kept: list[Dataset] = []
         self._statuses = list(statuses)
         self._lock = threading.Lock()
         handlers = [(evt.EVT_C_STORE, self._answer)]
         self._ae = AE("PACS")
+        for sop_class_uid in classes:  # else every storage class
+            self._ae.add_supported_context(sop_class_uid)
         server = self._ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
         self.port = int(server.server_address[1])
 
@@ -112,9 +116,10 @@ class Pacs:
         self._ae.shutdown()
 
 
-def destination(port: int) -> dict[str, object]:
-    """Return the configuration of a node that reports to a PACS on this port."""
-    return {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": port}}
+def destination(port: int, **wanted: object) -> dict[str, object]:
+    """Return the configuration of a node that sends reports to this port, and what is `wanted`."""
+    pacs = {"ae_title": "PACS", "host": "127.0.0.1", "port": port, "contact_sheet": False}
+    return {"pacs": pacs | wanted}
 
 
 def c_find(

@@ -293,11 +293,13 @@ def test_a_time_without_zone_is_refused() -> None:
 
 
 def test_a_report_says_which_one_it_supersedes() -> None:
-    document = build(identity=replace(IDENTITY, predecessor=("2.25.999",), instance_number=2))
+    last = (SopClass.ENHANCED.value, "2.25.999")
+    document = build(identity=replace(IDENTITY, predecessor=last, instance_number=2))
     (study,) = document.PredecessorDocumentsSequence
     (series,) = study.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == IDENTITY.series_instance_uid
-    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.999"
+    superseded = series.ReferencedSOPSequence[0]
+    assert (superseded.ReferencedSOPClassUID, superseded.ReferencedSOPInstanceUID) == last
     assert "PredecessorDocumentsSequence" not in build()
 
 

@@ -8,7 +8,14 @@ from pydicom.dataset import Dataset
 
 from dicom_node.answer import codes
 from dicom_node.answer.evidence import QueryEvidence
-from dicom_node.answer.tree import DISCLAIMER, Algorithm, Observer, age_band, measurement_report
+from dicom_node.answer.tree import (
+    DISCLAIMER,
+    Algorithm,
+    Naming,
+    Observer,
+    age_band,
+    measurement_report,
+)
 from index.records import Case, Ranking
 
 ALGORITHM = Algorithm(name="Similis", version="1", manufacturer="Similis", trained=True)
@@ -57,7 +64,7 @@ def build(ranking: Ranking = RANKING, algorithm: Algorithm = ALGORITHM) -> Datas
         ranking=ranking,
         algorithm=algorithm,
         observer=Observer(ae_title="SIMILIS", device_uid="2.25.1"),
-        secret=bytes(32),
+        naming=Naming(bytes(32), {}),
     )
 
 

@@ -7,7 +7,6 @@ scheme. A private code value is never given a second meaning.
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +16,6 @@ class CodedConcept:
     value: str
     scheme: str
     meaning: str
-
-
-_CODE_VALUE, _SCHEME_DESIGNATOR, _MEANING = Tag(0x00080100), Tag(0x00080102), Tag(0x00080104)
 
 
 # --- private scheme ------------------------------------------------------------------------
@@ -72,6 +68,7 @@ DEVICE_SERIAL_NUMBER = CodedConcept("121016", "DCM", "Device Observer Serial Num
 PROCEDURE_REPORTED = CodedConcept("121058", "DCM", "Procedure reported")
 IMAGING_MEASUREMENTS = CodedConcept("126010", "DCM", "Imaging Measurements")
 QUALITATIVE_EVALUATIONS = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
+SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 ACQUISITION_EQUIPMENT = CodedConcept("109101", "DCM", "Acquisition Equipment")
 
 # --- image library (TID 1600, 1602) ----------------------------------------------------------

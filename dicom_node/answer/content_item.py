@@ -61,12 +61,9 @@ def number(
 ) -> ContentItem:
     """Return a NUM; `value` is a decimal string (DS) and kept as written."""
     item = sr.NumContentItem(
-        name=coded(name), value=float(value), unit=coded(unit), relationship_type=relation
+        name=coded(name), value=0, unit=coded(unit), relationship_type=relation
     )
-    measured = item.MeasuredValueSequence[0]
-    measured.NumericValue = value  # highdicom writes 1 as 1.0
-    if "FloatingPointValue" in measured:
-        del measured.FloatingPointValue
+    item.MeasuredValueSequence[0].NumericValue = value  # highdicom would write 1 as 1.0
     return _with(item, children)
 
 

@@ -1,4 +1,4 @@
-"""The C-STORE SCU: one report to one destination."""
+"""The C-STORE SCU: one object to one destination, a report in the class that it takes."""
 
 import threading
 from pathlib import Path
@@ -9,6 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
+from dicom_node.answer.sr_class import fitted, proposed_classes
 from dicom_node.config import Destination
 from dicom_node.errors import SendFailed
 from dicom_node.listener import answer_at_once, cut
@@ -36,8 +37,9 @@ class Sender:
         """
         dataset = dcmread(path)
         association = self._associate(dataset, name, destination)
+        accepted = {context.abstract_syntax for context in association.accepted_contexts}
         try:
-            status = association.send_c_store(dataset)
+            status = association.send_c_store(fitted(path, dataset, accepted))
         except ValueError as error:  # no accepted presentation context
             raise SendFailed(name, str(error)) from error
         finally:
@@ -57,7 +59,8 @@ class Sender:
         ae.connection_timeout = ae.acse_timeout = _CONNECT_S
         ae.dimse_timeout = ae.network_timeout = _ANSWER_S
         syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-        ae.add_requested_context(dataset.SOPClassUID, syntaxes)
+        for sop_class_uid in proposed_classes(dataset.SOPClassUID):
+            ae.add_requested_context(sop_class_uid, syntaxes)
         try:
             association = ae.associate(
                 destination.host,

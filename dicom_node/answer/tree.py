@@ -5,7 +5,7 @@ Score and rank are statements about the query and stand in the group; what is sa
 stands in its Reference case container, whose subject is a pseudonym (PS3.16 TID 1006, 1007).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -56,6 +56,22 @@ class Observer:
     device_uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How neighbours are named: by pseudonyms, save those whose image is `linked`.
+
+    `linked` gives the SOP class of such an image by its SOP Instance UID.
+    """
+
+    secret: bytes
+    linked: Mapping[str, str]
+
+    def uid(self, case: Case, real: str) -> str:
+        """Return what stands for a UID of `case`."""
+        is_linked = case.sop_instance_uid in self.linked
+        return real if is_linked else pseudonymous_uid(self.secret, real)
+
+
 def measurement_report(
     *,
     title: codes.CodedConcept,
@@ -63,10 +79,12 @@ def measurement_report(
     ranking: Ranking,
     algorithm: Algorithm,
     observer: Observer,
-    secret: bytes,
+    naming: Naming,
 ) -> Dataset:
     """Return the root of the tree (TID 1500)."""
     modality = text_of(query.images[0], "Modality")
+    # The same items stand in every group: made once, for they are a third of a report.
+    identified = tuple(_finding(algorithm, ranking))
     return root(
         title,
         "1500",
@@ -78,11 +96,14 @@ def measurement_report(
         _image_library(query),
         container(
             codes.IMAGING_MEASUREMENTS,
-            *(_similar_case(case, query, ranking, algorithm, secret) for case in ranking.cases),
+            *(
+                _similar_case(case, query, identified, _category(case, algorithm), naming)
+                for case in ranking.cases
+            ),
         ),
         container(
             codes.QUALITATIVE_EVALUATIONS,
-            text(Relation.CONTAINS, codes.SUMMARY, summary(ranking, algorithm, secret)),
+            text(Relation.CONTAINS, codes.SUMMARY, summary(ranking, algorithm, naming.secret)),
         ),
     )
 
@@ -90,17 +111,21 @@ def measurement_report(
 def summary(ranking: Ranking, algorithm: Algorithm, secret: bytes) -> str:
     """Return the cases for people to read, one a line, with what must be known beside them."""
     lines = [
-        f"#{case.rank} case {_case_name(case, secret)} score {case.score:.3f} "
+        f"#{case.rank} case {case_name(case, secret)} score {case.score:.3f} "
         f"{codes.modality(case.modality).value}"
         for case in ranking.cases
     ]
-    if not algorithm.trained:
-        lines.insert(0, "The encoder is untrained: these scores carry no medical meaning.")
     if not ranking.cases:
         lines.append("No similar case found.")
+    return "\r\n".join([*warnings_about(ranking, algorithm), *lines, DISCLAIMER])
+
+
+def warnings_about(ranking: Ranking, algorithm: Algorithm) -> Iterator[str]:
+    """Yield what must be known before the scores are read."""
+    if not algorithm.trained:
+        yield "The encoder is untrained: these scores carry no medical meaning."
     if not ranking.complete:
-        lines.append("Some earlier cases were not searched: they are still being indexed.")
-    return "\r\n".join([*lines, DISCLAIMER])
+        yield "Some earlier cases were not searched: they are still being indexed."
 
 
 def _observation_context(observer: Observer, algorithm: Algorithm) -> Iterator[Dataset]:
@@ -137,7 +162,11 @@ def _library_entry(key_image: KeyImage) -> Dataset:
 
 
 def _similar_case(
-    case: Case, query: QueryEvidence, ranking: Ranking, algorithm: Algorithm, secret: bytes
+    case: Case,
+    query: QueryEvidence,
+    identified: Iterable[Dataset],
+    category: Iterable[Dataset],
+    naming: Naming,
 ) -> Dataset:
     """Return the group of one case (TID 1501)."""
     context, contains = Relation.HAS_OBS_CONTEXT, Relation.CONTAINS
@@ -146,9 +175,8 @@ def _similar_case(
     return container(
         codes.MEASUREMENT_GROUP,
         text(context, codes.TRACKING_IDENTIFIER, f"Similar case {case.rank}"),
-        uid_reference(context, codes.TRACKING_UID, pseudonymous_uid(secret, pair)),
-        code(contains, codes.FINDING, codes.SIMILAR_CASE),
-        *_algorithm_identification(algorithm, ranking),
+        uid_reference(context, codes.TRACKING_UID, pseudonymous_uid(naming.secret, pair)),
+        *identified,
         number(
             contains,
             codes.SIMILARITY_SCORE,
@@ -164,14 +192,15 @@ def _similar_case(
             codes.NO_UNITS,
             _method(codes.RANK_AMONG_RETRIEVED),
         ),
-        *_category(case, algorithm),
+        *category,
         _image(contains, codes.SOURCE_OF_MEASUREMENT, source),
-        _reference_case(case, secret),
+        _reference_case(case, naming),
     )
 
 
-def _algorithm_identification(algorithm: Algorithm, ranking: Ranking) -> Iterator[Dataset]:
-    """Yield name, version, manufacturer, parameters and family (TID 4019)."""
+def _finding(algorithm: Algorithm, ranking: Ranking) -> Iterator[Dataset]:
+    """Yield what is found, and by whom: name, version, parameters and family (TID 4019)."""
+    yield code(Relation.CONTAINS, codes.FINDING, codes.SIMILAR_CASE)
     modifier = Relation.HAS_CONCEPT_MOD
     searched = (
         f"model_id={ranking.model_id}",
@@ -185,9 +214,10 @@ def _algorithm_identification(algorithm: Algorithm, ranking: Ranking) -> Iterato
     yield code(modifier, codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE)
 
 
-def _reference_case(case: Case, secret: bytes) -> Dataset:
+def _reference_case(case: Case, naming: Naming) -> Dataset:
     """Return what is said of the neighbour, under a subject of its own (TID 1006, 1007)."""
     context, contains = Relation.HAS_OBS_CONTEXT, Relation.CONTAINS
+    secret = naming.secret
     # A backslash cannot occur in LO: no other patient, and no UID, gives the same key.
     patient = f"{case.issuer_of_patient_id}\\{case.patient_id or case.study_instance_uid}"
     items = [
@@ -195,20 +225,29 @@ def _reference_case(case: Case, secret: bytes) -> Dataset:
         uid_reference(context, codes.SUBJECT_UID, pseudonymous_uid(secret, patient)),
         text(context, codes.SUBJECT_ID, pseudonym(secret, Pseudonymised.PATIENT, patient)),
         uid_reference(
-            contains, codes.STUDY_INSTANCE_UID, pseudonymous_uid(secret, case.study_instance_uid)
+            contains, codes.STUDY_INSTANCE_UID, naming.uid(case, case.study_instance_uid)
         ),
         uid_reference(
-            contains, codes.SERIES_INSTANCE_UID, pseudonymous_uid(secret, case.series_instance_uid)
+            contains, codes.SERIES_INSTANCE_UID, naming.uid(case, case.series_instance_uid)
         ),
         code(contains, codes.MODALITY, codes.modality(case.modality)),
-        text(contains, codes.COMMENT, _comment(case, secret)),
     ]
+    if sop_class_uid := naming.linked.get(case.sop_instance_uid):
+        items.append(
+            image(
+                contains,
+                codes.MOST_SIMILAR_IMAGE,
+                sop_class_uid=sop_class_uid,
+                sop_instance_uid=case.sop_instance_uid,
+            )
+        )
+    items.append(text(contains, codes.COMMENT, _comment(case, secret)))
     return container(codes.REFERENCE_CASE, *items)
 
 
 def _comment(case: Case, secret: bytes) -> str:
     """Return the little about a neighbour that cannot name him: age band and year of study."""
-    known = [f"Case {_case_name(case, secret)}"]
+    known = [f"Case {case_name(case, secret)}"]
     if band := age_band(case.patient_age):
         known.append(f"age {band}")
     if len(case.study_date) == 8 and case.study_date.isdecimal():
@@ -228,7 +267,8 @@ def age_band(patient_age: str) -> str:
     return f"{decade}-{decade + 9} years"
 
 
-def _case_name(case: Case, secret: bytes) -> str:
+def case_name(case: Case, secret: bytes) -> str:
+    """Return what a case is called in every document of this installation, such as `R-7F3A91C2`."""
     return pseudonym(secret, Pseudonymised.CASE, case.study_instance_uid)
 
 

@@ -77,7 +77,8 @@ class StubPacs:
             self._count += 1
             path = self.folder / f"report-{self._count:03d}.dcm"
             path.write_bytes(event.encoded_dataset())
-            self._reports[str(report.StudyInstanceUID)] = path
+            if report.Modality == "SR":  # else a contact sheet, which goes out beside it
+                self._reports[str(report.StudyInstanceUID)] = path
             self._arrived.notify_all()
         return 0x0000
 

@@ -26,6 +26,7 @@ from encoder.embedder import Embedder
 from encoder.errors import EncoderError, UnreadableImage
 from encoder.series import Assembly, assemble
 from encoder.sheet import Sheet, draw_sheet
+from encoder.thumbnail import thumbnail
 from encoder.volume import read_clip
 
 
@@ -91,6 +92,8 @@ def _answer(
     if "show" in request:
         series = [[Path(path) for path in paths] for paths in request["show"]]
         return _show(draw_sheet(series, embedder.config))
+    if "thumbnail" in request:
+        return _thumbnail(Path(request["thumbnail"]), request["side_px"], request["of_another"])
     return _embed(embedder, [Path(path) for path in request["embed"]], threads)
 
 
@@ -101,6 +104,13 @@ def _show(sheet: Sheet) -> tuple[dict[str, Any], bytes]:
         "more": sheet.more,
     }
     return reply, sheet.png
+
+
+def _thumbnail(path: Path, side_px: int, of_another: bool) -> tuple[dict[str, Any], bytes]:
+    try:
+        return {"reason": ""}, thumbnail(path, side_px, of_another=of_another).tobytes()
+    except UnreadableImage as error:
+        return {"reason": error.reason}, b""
 
 
 def _embed(embedder: Embedder, paths: list[Path], threads: int) -> tuple[dict[str, Any], bytes]:

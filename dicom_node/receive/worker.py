@@ -79,14 +79,23 @@ class Contact:
     more: int
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small picture, RGB by rows; without `pixels` there is a `reason` why none is shown."""
+
+    pixels: bytes
+    reason: str = ""
+
+
 class Worker:
-    """The parent's handle of one embedding process; used by one thread at a time."""
+    """The parent's handle of one embedding process, which answers one thread after the other."""
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._interrupted = False
+        self._turn = threading.Lock()
         self.model = self._start()
 
     def embed(self, paths: tuple[Path, ...]) -> Embedded:
@@ -102,6 +111,22 @@ class Worker:
         """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
         return self._ask({"show": [[str(path) for path in paths] for paths in series]}, _contact)
 
+    def thumbnail(self, path: Path, side_px: int, *, of_another: bool) -> Thumbnail:
+        """Return the middle frame of an instance, `side_px` wide and high; raises as `embed`.
+
+        Of another patient nothing is shown into which a name may be burnt.
+        """
+        pixels = side_px * side_px * 3
+
+        def understand(reply: dict[str, Any], data: bytes) -> Thumbnail:
+            if len(data) != (0 if reply["reason"] else pixels):
+                raise ValueError("a picture of another size")
+            return Thumbnail(data, str(reply["reason"]))
+
+        return self._ask(
+            {"thumbnail": str(path), "side_px": side_px, "of_another": of_another}, understand
+        )
+
     def _ask(
         self, request: dict[str, object], understand: Callable[[dict[str, Any], bytes], _Answer]
     ) -> _Answer:
@@ -109,6 +134,12 @@ class Worker:
 
         `understand` takes the two parts of an answer.
         """
+        with self._turn:
+            return self._ask_in_turn(request, understand)
+
+    def _ask_in_turn(
+        self, request: dict[str, object], understand: Callable[[dict[str, Any], bytes], _Answer]
+    ) -> _Answer:
         if self._process is None or not self._process.is_alive():
             self._restart()
         try:

@@ -72,7 +72,8 @@ def test_an_uploaded_study_goes_to_the_node_and_its_report_comes_back_once(
     for path in (*first, *second):
         assert kept(site.node, path) == dataset_of(path)
     assert site.node.catalogue.counts().reports == {"sent": 2}
-    assert site.pacs.get("/statistics")["CountInstances"] == len(first) + len(second) + 2
+    # Two reports, and a contact sheet beside the one that names a case.
+    assert site.pacs.get("/statistics")["CountInstances"] == len(first) + len(second) + 3
     assert_no_loop(site, images=len(first) + len(second))
 
     report = tmp_path / "report.dcm"
