@@ -47,7 +47,7 @@ class FindService:
 
 
 def find_similar(event: evt.Event, identifier: Identifier, service: FindService) -> Answers:
-    """Answer one C-FIND by example; raises `QueryRefused` and `BadQuery` before the first answer."""
+    """Answer one C-FIND by example; raises as `similar_answers` but for `NotIndexed`."""
     try:
         answers = similar_answers(
             identifier, service, is_listening=lambda: event.assoc.is_established
