@@ -25,7 +25,7 @@ def build_app(service: WebService) -> FastAPI:
     The pages that would show it load their scripts from elsewhere, and stay off.
     """
     private.register()
-    app = FastAPI(title=PRODUCT, docs_url=None, redoc_url=None)
+    app = FastAPI(title=PRODUCT, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
     handle_failures(app)
     for router in ROUTERS:
