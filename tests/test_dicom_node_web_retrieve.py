@@ -140,7 +140,9 @@ def test_uncompressed_frames_are_the_stored_values_in_little_endian(
 
     expected = pixel_array(library.files[name], index=0)
     assert kind == "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
-    assert np.array_equal(np.frombuffer(frame, expected.dtype).reshape(expected.shape), expected)
+    assert np.array_equal(
+        np.frombuffer(frame, expected.dtype.newbyteorder("<")).reshape(expected.shape), expected
+    )
 
 
 def test_frames_of_a_loop_come_in_the_order_asked_for(library: Library) -> None:

@@ -161,9 +161,11 @@ def test_the_openapi_document_names_every_answer_and_loads_nothing(library: Libr
     for path, operations in paths.items():
         for method, operation in operations.items():
             assert operation["responses"]["400"], (path, method)
-            assert "422" not in operation["responses"] or "Problem" in json.dumps(
-                operation["responses"]["422"]
-            ), "not FastAPI's own validation error"
+            failures = [v for k, v in operation["responses"].items() if k not in ("200", "202")]
+            assert all(
+                {"application/json", "application/dicom+json"} & set(f["content"]) for f in failures
+            )
+            assert "HTTPValidationError" not in json.dumps(operation)
     assert library.get("/docs").status_code == library.get("/redoc").status_code == 404
 
 
@@ -182,7 +184,7 @@ def test_the_log_holds_routes_and_uids_but_no_names(
     assert "Yamada" not in str(events)
 
 
-@pytest.mark.parametrize("length", [8_000, 64_000, 200_000])
+@pytest.mark.parametrize("length", [8_000, 65_000])
 def test_a_long_query_is_answered_or_refused_and_the_node_goes_on(
     library: Library, length: int
 ) -> None:
@@ -205,7 +207,7 @@ def test_what_is_no_http_is_refused_and_the_node_goes_on(library: Library, reque
             connection.sendall(request_)
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(1000)
-        except ConnectionError:
+        except OSError:  # the node was faster
             answer = b""
 
     assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 403"))
