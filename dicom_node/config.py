@@ -27,6 +27,7 @@ from dicom_node.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SIMILIS_"
 CATALOGUE_FILE = "catalogue.sqlite"
+MINIMUM_TOKEN_LENGTH = 16
 
 # PS3.5 Table 6.2-1: AE is at most 16 characters of the default repertoire, no backslash.
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
@@ -75,8 +76,8 @@ class Http(Section):
     enabled: bool = Field(True, description="whether the node answers over HTTP")
     host: str = Field("127.0.0.1", description="address it binds to")
     port: Port = Field(8080, description="0 takes a free port")
-    token: SecretStr | None = Field(
-        None, min_length=16, description="bearer token that every request must carry"
+    token: SecretStr = Field(
+        SecretStr(""), description="bearer token that every request must carry; empty: none"
     )
     token_file: str = Field("", description="file that holds the token instead")
     certificate: str = Field("", description="TLS certificate chain, PEM; empty: no TLS")
@@ -98,7 +99,9 @@ class Http(Section):
     def _guarded(self) -> Self:
         if self.client_ca and not self.certificate:
             raise ValueError("client_ca needs TLS: give a certificate")
-        guarded = self.token is not None or self.token_file or self.client_ca
+        if 0 < len(self.token) < MINIMUM_TOKEN_LENGTH:
+            raise ValueError(f"the token has fewer than {MINIMUM_TOKEN_LENGTH} characters")
+        guarded = self.token or self.token_file or self.client_ca
         if self.enabled and not self.is_loopback and not guarded:
             raise ValueError(
                 f"{self.host} is reached from other machines: give a token_file or a client_ca, "

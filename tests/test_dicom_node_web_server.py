@@ -39,7 +39,8 @@ TOKEN = "a token of sixteen letters or more"
         ("host = 'localhost'", False),
         ("client_ca = 'a'", True),
         ("token = 'short'", True),
-        ("token = ''", True),
+        ("token = ''", False),
+        ("host = '0.0.0.0'\ntoken = ''", True),
     ],
 )
 def test_beyond_this_machine_nobody_is_answered_without_a_token_or_a_certificate(

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 import uvicorn
 
-from dicom_node.config import Http
+from dicom_node.config import MINIMUM_TOKEN_LENGTH, Http
 from dicom_node.errors import ConfigError
 from dicom_node.web.app import build_app
 from dicom_node.web.gate import Admission, Gate
@@ -16,7 +16,6 @@ from dicom_node.web.service import WebService
 
 log = structlog.get_logger()
 
-_MINIMUM_TOKEN_LENGTH = 16
 _STOP_WITHIN_S = 5
 _IDLE_S = 15
 _BACKLOG = 128
@@ -77,7 +76,7 @@ class HttpServer:
 
 def read_token(http: Http) -> bytes | None:
     """Return the bearer token, from the environment or its file; raise `ConfigError`."""
-    if http.token is not None:
+    if http.token:
         return http.token.get_secret_value().encode()
     if not http.token_file:
         return None
@@ -86,8 +85,8 @@ def read_token(http: Http) -> bytes | None:
     except OSError as error:
         reason = error.strerror or "cannot be read"
         raise ConfigError("http.token_file", http.token_file, reason) from error
-    if len(token) < _MINIMUM_TOKEN_LENGTH:
-        reason = f"the token has fewer than {_MINIMUM_TOKEN_LENGTH} characters"
+    if len(token) < MINIMUM_TOKEN_LENGTH:
+        reason = f"the token has fewer than {MINIMUM_TOKEN_LENGTH} characters"
         raise ConfigError("http.token_file", http.token_file, reason)
     return token
 
