@@ -4,20 +4,30 @@ Order of precedence, lowest first: defaults, `similis.toml`, environment (`SIMIL
 command-line flags. `similis config` prints the result with the sources.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from dicom_node.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "SIMILIS_"
 CATALOGUE_FILE = "catalogue.sqlite"
+MINIMUM_TOKEN_LENGTH = 16
 
 # PS3.5 Table 6.2-1: AE is at most 16 characters of the default repertoire, no backslash.
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
@@ -58,6 +68,46 @@ class Dicom(Section):
     maximum_pdu_bytes: int = Field(131072, ge=4096, description="PDU size offered to peers")
     maximum_associations: int = Field(50, ge=1, description="at once, per listener")
     network_timeout_s: Seconds = Field(60.0, description="silence after which a peer is dropped")
+
+
+class Http(Section):
+    """The HTTP listener: DICOMweb, and similar cases as JSON."""
+
+    enabled: bool = Field(True, description="whether the node answers over HTTP")
+    host: str = Field("127.0.0.1", description="address it binds to")
+    port: Port = Field(8080, description="0 takes a free port")
+    token: SecretStr = Field(
+        SecretStr(""), description="bearer token that every request must carry; empty: none"
+    )
+    token_file: str = Field("", description="file that holds the token instead")
+    certificate: str = Field("", description="TLS certificate chain, PEM; empty: no TLS")
+    private_key: str = Field("", description="its key, PEM; empty: in the same file")
+    client_ca: str = Field("", description="CA, PEM, that must have signed a client's certificate")
+    maximum_requests: int = Field(32, ge=1, description="answered at once; more are put off")
+    maximum_upload_mb: int = Field(4096, ge=1, description="largest body of a request")
+    timeout_s: float = Field(60.0, gt=0, description="silence after which a sender is given up")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.client_ca and not self.certificate:
+            raise ValueError("client_ca needs TLS: give a certificate")
+        if 0 < len(self.token) < MINIMUM_TOKEN_LENGTH:
+            raise ValueError(f"the token has fewer than {MINIMUM_TOKEN_LENGTH} characters")
+        guarded = self.token or self.token_file or self.client_ca
+        if self.enabled and not self.is_loopback and not guarded:
+            raise ValueError(
+                f"{self.host} is reached from other machines: give a token_file or a client_ca, "
+                "or listen on 127.0.0.1"
+            )
+        return self
 
 
 class Storage(Section):
@@ -155,6 +205,7 @@ class Config(Section):
 
     data: Path = Field(Path("similis-data"), description="data folder")
     dicom: Dicom = Dicom()
+    http: Http = Http()
     storage: Storage = Storage()
     lifecycle: Lifecycle = Lifecycle()
     encoder: Encoding = Encoding()

@@ -5,6 +5,7 @@ similis-data/
 ├── store/               the kept files, named by their hash
 ├── vectors/             the HNSW graph: a cache of the catalogue
 ├── reports/             the Structured Reports
+├── uploads/             requests over HTTP while they are answered; emptied at start
 ├── installation.json    this installation's UID and the secret of its pseudonyms
 └── node.lock            held by the process that embeds and answers
 """
@@ -38,9 +39,10 @@ class DataFolder:
         self.store = self.root / "store"
         self.vectors = self.root / "vectors"
         self.reports = self.root / "reports"
+        self.uploads = self.root / "uploads"
         self._lock: IO[bytes] | None = None
         try:
-            for folder in (self.root, self.store, self.vectors, self.reports):
+            for folder in (self.root, self.store, self.vectors, self.reports, self.uploads):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError("data", str(root), error.strerror or "cannot be created") from error

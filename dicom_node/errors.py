@@ -9,6 +9,7 @@
     │   ├── BadIdentity              its UIDs are missing, no UIDs, or contradict   A900
     │   └── OutOfResources           no room or no catalogue to keep it             A700
     ├── QueryRefused                 a C-FIND identifier that cannot be answered    A900
+    ├── NotIndexed                   a study that nothing can be compared with (yet)
     ├── SendFailed                   a destination did not take an object; tried again
     │   └── NotOffered               it accepts no context for what is sent or asked
     ├── CommitmentPending            a destination has not said that it keeps a report; asked again
@@ -104,6 +105,17 @@ class QueryRefused(SimilisError):
         super().__init__(reason)
         self.reason = reason
         self.keyword = keyword
+
+
+class NotIndexed(SimilisError):
+    """An example study that has no vectors; `state` is empty for a study that is unknown."""
+
+    def __init__(self, study_instance_uid: str, state: str, *, is_coming: bool) -> None:
+        reason = "is being indexed, ask again" if is_coming else f"is {state or 'not known here'}"
+        super().__init__(f"study {study_instance_uid} {reason}")
+        self.study_instance_uid = study_instance_uid
+        self.state = state
+        self.is_coming = is_coming
 
 
 class SendFailed(SimilisError):

@@ -16,7 +16,7 @@ def start_logging(level: str = "info") -> None:
     pynetdicom and pydicom may write identifiers, and with them names, into their messages: their
     loggers are silenced and what matters of theirs is logged by the handlers.
     """
-    for library in ("pynetdicom", "pydicom", "alembic", "sqlalchemy"):
+    for library in ("pynetdicom", "pydicom", "alembic", "sqlalchemy", "uvicorn"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     structlog.configure(
         processors=[

@@ -1,11 +1,13 @@
 """The node: started in order, driven by a few threads, stopped in reverse.
 
-Threads: two listeners (two more per association), one per embedding process, one for reports, one
-that sends, two for storage commitment, one for the quiet timers, one that saves the vectors.
+Threads: two DICOM listeners (two more per association), HTTP (and a pool for its requests), one per
+embedding process, one for reports, one that sends, two for storage commitment, one for the quiet
+timers, one that saves the vectors.
 """
 
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -30,6 +32,9 @@ from index.errors import CatalogueError
 from index.hnsw import HnswIndex
 from index.search import Search
 
+if TYPE_CHECKING:
+    from dicom_node.web.server import HttpServer
+
 log = structlog.get_logger()
 
 _SAVE_EVERY_S = 60.0
@@ -47,6 +52,7 @@ class Node:
         self._listeners: list[Listener] = []
         self._parts: Parts | None = None
         self._index: HnswIndex | None = None
+        self._http: HttpServer | None = None
 
     @property
     def port(self) -> int:
@@ -57,6 +63,11 @@ class Node:
     def query_port(self) -> int:
         """The query listener's port."""
         return self._listeners[1].port
+
+    @property
+    def http_port(self) -> int | None:
+        """The HTTP listener's port; None where there is none."""
+        return self._http.port if self._http is not None else None
 
     @property
     def catalogue(self) -> Catalogue:
@@ -71,7 +82,7 @@ class Node:
         return self._workers[0].model
 
     def start(self) -> None:
-        """Start everything; return when both listeners answer.
+        """Start everything; return when all listeners answer.
 
         Raises `DataFolderBusy`, `WorkerUnavailable` for a bad encoder, `ConfigError` for a bad
         folder or a port in use, `CatalogueError` for the database; then nothing is left running.
@@ -99,7 +110,7 @@ class Node:
         self._listen(parts, search, handlers)
 
     def _listen(self, parts: Parts, search: Search, handlers: tuple[Any, ...]) -> None:
-        """Open both listeners."""
+        """Open the listeners."""
         config, dicom = self.config, self.config.dicom
         find = FindService(
             catalogue=parts.catalogue,
@@ -117,6 +128,31 @@ class Node:
         )
         self._listeners.append(storage_listener(dicom, config.storage, parts.intake, handlers))
         self._listeners.append(query_listener(dicom, find, retrieve))
+        if config.http.enabled:
+            self._http = self._open_http(parts, find, retrieve)
+
+    def _open_http(
+        self, parts: Parts, find: FindService, retrieve: RetrieveService
+    ) -> "HttpServer":
+        # Here, so that a command that only looks does not load a web framework.
+        from dicom_node.web.server import HttpServer
+        from dicom_node.web.service import WebService
+        from dicom_node.web.upload import empty
+
+        empty(parts.folder.uploads)
+        config = self.config
+        # Whoever asks over HTTP is told to ask again, and keeps no thread waiting.
+        at_once = replace(find, answer=config.answer.model_copy(update={"wait_s": 0.0}))
+        service = WebService(
+            find=at_once,
+            retrieve=retrieve,
+            intake=parts.intake,
+            worker=self._workers[0],
+            uploads=parts.folder.uploads,
+            maximum_upload_bytes=config.http.maximum_upload_mb << 20,
+            maximum_object_bytes=config.storage.maximum_object_mb << 20,
+        )
+        return HttpServer(config.http, service)
 
     def _drive(self, parts: Parts, index: HnswIndex, search: Search, issuer: Issuer) -> None:
         """Start the threads that take a series from its files to a report."""
@@ -171,6 +207,8 @@ class Node:
         """Take nothing more in, leave what is under way to be repeated, save, and let go."""
         for listener in self._listeners:
             listener.stop()
+        if self._http is not None:
+            self._http.stop()
         self._loops.stop()
         self._requestor.interrupt()
         for worker in self._workers:

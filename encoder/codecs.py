@@ -113,7 +113,7 @@ def _refuse_other_sizes(
     Else a frame of a few kilobytes could take gigabytes, whatever the header was allowed.
     """
     for index in indices:
-        _refuse_other_size(dataset, image_of(_coded_frame(dataset, index)))
+        _refuse_other_size(dataset, image_of(coded_frame(dataset, index)))
 
 
 def _refuse_other_size(dataset: Dataset, image: "_Image") -> None:
@@ -136,7 +136,8 @@ def index_frames(dataset: Dataset) -> None:
         dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths = offsets, lengths
 
 
-def _coded_frame(dataset: Dataset, index: int) -> bytes:
+def coded_frame(dataset: Dataset, index: int) -> bytes:
+    """Return the code of one still frame, which need not be of a syntax that can be decoded."""
     return get_frame(
         dataset.PixelData,
         index,
@@ -174,7 +175,7 @@ def _by_gdcm(dataset: Dataset, index: int) -> NDArray[np.generic]:
     So neither inversion nor rescale is applied, and no length of the hostile header is believed.
     The file is in memory only: nothing is left behind where the process is killed.
     """
-    single = _single_frame(dataset, _coded_frame(dataset, index))
+    single = _single_frame(dataset, coded_frame(dataset, index))
     sitk.ProcessObject.GlobalWarningDisplayOff()
     descriptor = os.memfd_create("frame")
     with os.fdopen(descriptor, "wb") as file:

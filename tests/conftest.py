@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import webs
 from catalogues import Clock, open_catalogue
 from peers import quick_config
 from pydicom.data import get_testdata_file
@@ -73,6 +74,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield shared
     finally:
         shared.stop()
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webs.Library]:
+    """A node that answers over HTTP; nothing is added to what it holds."""
+    with webs.library(tmp_path_factory.mktemp("web")) as filled:
+        yield filled
 
 
 @pytest.fixture

@@ -96,6 +96,7 @@ def quick_config(data: Path, **sections: Any) -> Config:
     settings: dict[str, Any] = {
         "data": data,
         "dicom": {"port": 0, "query_port": 0},
+        "http": {"enabled": False},
         "lifecycle": QUICK,
         "encoder": {"threads": 2},
     }
@@ -114,6 +115,7 @@ class Serve:
         self.log = folder / "node.log"
         command = [sys.executable, "-m", "dicom_node", "serve", "--config", self.config]
         command += ["--data", folder / "data", "--port", self.port, "--query-port", self.query_port]
+        command += ["--http-port", 0]
         with self.log.open("a") as log:
             self.process = subprocess.Popen([str(part) for part in command], stderr=log, stdout=log)
         if wait:

@@ -5,9 +5,11 @@ similar study that matches best.
 """
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import structlog
+from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from dicom_node.answer.identifier import Identifier
@@ -15,7 +17,7 @@ from dicom_node.answer.query import Answered, similar_to_study
 from dicom_node.answer.question import Question, Scope, read_question
 from dicom_node.answer.response import CANCELLED, Answers, Asked, SimilarResponder
 from dicom_node.config import Answer
-from dicom_node.errors import QueryRefused
+from dicom_node.errors import NotIndexed, QueryRefused
 from dicom_node.listener import failure, peer
 from index.attributes import ATTRIBUTES, Level
 from index.catalogue import Catalogue
@@ -46,23 +48,48 @@ class FindService:
 
 
 def find_similar(event: evt.Event, identifier: Identifier, service: FindService) -> Answers:
-    """Answer one C-FIND by example: the search runs first, the cases follow in rank order.
+    """Answer one C-FIND by example; raises as `similar_answers` but for `NotIndexed`."""
+    try:
+        answers = similar_answers(
+            identifier, service, is_listening=lambda: event.assoc.is_established
+        )
+    except NotIndexed as error:
+        log.info(
+            "query_without_vectors",
+            study=error.study_instance_uid,
+            state=error.state or "unknown",
+            source=peer(event),
+        )
+        if error.is_coming:
+            yield failure(NOT_INDEXED_YET, "the study is being indexed, ask again"), None
+        return
+    answered = 0
+    for status, answer in answers:
+        if event.is_cancelled:
+            yield CANCELLED, None
+            return
+        yield status, answer
+        answered += 1
+    log.info("query_answered", cases=answered, source=peer(event))
 
-    Raises `QueryRefused` and `BadQuery` before the first answer.
+
+def similar_answers(
+    identifier: Identifier, service: FindService, *, is_listening: Callable[[], bool]
+) -> Iterator[tuple[int, Dataset]]:
+    """Search, then return the cases one by one in rank order, each with its pending status.
+
+    Raises `QueryRefused` and `BadQuery`, `NotIndexed` for an example without vectors.
     """
     question = read_question(identifier, service.answer)
     study_uid = _example_study(question, service.catalogue)
     if question.scope in (Scope.SAME_MODALITY, Scope.SAME_BODY_PART):
         question = _with_scope(question, study_uid, service.catalogue)
-    answered = _search(event, service, study_uid, question)
-    if answered is not None:
-        yield from _cases(event, service, identifier, question, answered)
-        return
-    known = service.catalogue.study_row(study_uid)
-    state = known.state if known is not None else "unknown"
-    log.info("query_without_vectors", study=study_uid, state=state, source=peer(event))
-    if known is not None and known.state in _UNSETTLED:
-        yield failure(NOT_INDEXED_YET, "the study is being indexed, ask again"), None
+    answered = _search(service, study_uid, question, is_listening)
+    if answered is None:
+        known = service.catalogue.study_row(study_uid)
+        state = known.state if known is not None else None
+        raise NotIndexed(study_uid, state or "", is_coming=state in _UNSETTLED)
+    return _cases(service, identifier, question, answered)
 
 
 def _example_study(question: Question, catalogue: Catalogue) -> str:
@@ -101,7 +128,7 @@ def _shared(what: str, values: set[str]) -> str:
 
 
 def _search(
-    event: evt.Event, service: FindService, study_uid: str, question: Question
+    service: FindService, study_uid: str, question: Question, is_listening: Callable[[], bool]
 ) -> Answered | None:
     """Rank the cases; wait a little for an example that is on its way into the index."""
     deadline = time.monotonic() + service.answer.wait_s
@@ -117,18 +144,14 @@ def _search(
         if answered is not None or time.monotonic() >= deadline:
             return answered
         known = service.catalogue.study_row(study_uid)
-        if known is None or known.state not in _UNSETTLED or not event.assoc.is_established:
+        if known is None or known.state not in _UNSETTLED or not is_listening():
             return None
         time.sleep(_POLL_S)
 
 
 def _cases(
-    event: evt.Event,
-    service: FindService,
-    identifier: Identifier,
-    question: Question,
-    answered: Answered,
-) -> Answers:
+    service: FindService, identifier: Identifier, question: Question, answered: Answered
+) -> Iterator[tuple[int, Dataset]]:
     ranking = answered.ranking
     responder = SimilarResponder(
         identifier,
@@ -138,14 +161,10 @@ def _cases(
     )
     studies = service.catalogue.study_rows([case.study_instance_uid for case in ranking.cases])
     for case in ranking.cases:
-        if event.is_cancelled:
-            yield CANCELLED, None
-            return
         study = studies.get(case.study_instance_uid)
         match = _best_match(service.catalogue, identifier.level, study, case) if study else None
         if match is not None:
             yield responder.status, responder.answer_case(match, case)
-    log.info("query_answered", cases=len(ranking.cases), source=peer(event))
 
 
 def _best_match(catalogue: Catalogue, level: Level, study: StudyRow, case: Case) -> Match | None:

@@ -36,6 +36,8 @@ def matches(identifier: Identifier, catalogue: Catalogue) -> Iterator[Match]:
     """Yield what matches at the level of the query, under all that matches above it."""
     level = identifier.level
     above = [*identifier.keys(Level.PATIENT), *identifier.keys(Level.STUDY)]
+    if level is not Level.STUDY:  # leaves out studies that have no such series
+        above += identifier.keys(Level.SERIES)
     for study in catalogue.matching_studies(above):
         if level is Level.STUDY:
             yield Match(study)

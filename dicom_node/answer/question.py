@@ -61,8 +61,8 @@ def read_question(identifier: Identifier, answer: Answer) -> Question:
         accession_number=accession_number,
         series=series,
         instance=instance,
-        scope=_scope(identifier),
-        filters=_filters(identifier, answer),
+        scope=read_scope(identifier),
+        filters=read_filters(identifier, answer),
     )
 
 
@@ -89,7 +89,8 @@ def _accession_number(identifier: Identifier) -> str:
     return number
 
 
-def _filters(identifier: Identifier, answer: Answer) -> Filters:
+def read_filters(identifier: Identifier, answer: Answer) -> Filters:
+    """Return what a query asks of the cases; raise `QueryRefused`, or `BadQuery` for its date."""
     dates = identifier.text("StudyDate")
     date_from, date_to = (
         value_range(dates, vr="DA", keyword="StudyDate")
@@ -103,7 +104,7 @@ def _filters(identifier: Identifier, answer: Answer) -> Filters:
         patient_sex=_code(identifier, "PatientSex"),
         date_from=date_from,
         date_to=date_to,
-        same_patient=_scope(identifier) is Scope.ALL,
+        same_patient=read_scope(identifier) is Scope.ALL,
         minimum_score=_score(identifier, answer.minimum_score),
     )
 
@@ -122,7 +123,8 @@ def _code(identifier: Identifier, keyword: str) -> str | None:
     return _single(identifier, keyword).upper() or None
 
 
-def _scope(identifier: Identifier) -> Scope:
+def read_scope(identifier: Identifier) -> Scope:
+    """Return which cases may be answered; raise `QueryRefused`."""
     text = identifier.private(private.SCOPE)
     if text and text not in set(Scope):
         raise QueryRefused(f"the scope is one of {', '.join(Scope)}")

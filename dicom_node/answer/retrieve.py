@@ -50,6 +50,20 @@ class RetrieveService:
     reports: Path
     peers: Mapping[str, Destination]
 
+    def files(self, selection: Selection) -> "list[KeptFile]":
+        """Return the files of a selection, then the objects of our own; raises CatalogueError."""
+        kept = [
+            KeptFile.at(
+                self.store.path(file.relative_path),
+                sop_class=file.sop_class_uid,
+                sop_instance=file.sop_instance_uid,
+                syntax=file.transfer_syntax_uid,
+            )
+            for file in self.catalogue.selected_files(selection)
+        ]
+        reports = self.catalogue.selected_reports(selection)
+        return kept + [_own_file(self.reports / report.relative_path) for report in reports]
+
 
 class KeptFile(Dataset):
     """A file on its way: stands in for its data set, which is not read."""
@@ -112,27 +126,12 @@ def _operations(event: evt.Event, files: list[KeptFile], refusal: Dataset | None
 def _selected(event: evt.Event, service: RetrieveService) -> tuple[list[KeptFile], Dataset | None]:
     """Return the files that a request names, or why it is refused."""
     try:
-        selection = selection_of(Identifier.read(event))
-        catalogue, store = service.catalogue, service.store
-        kept = [
-            KeptFile.at(
-                store.path(file.relative_path),
-                sop_class=file.sop_class_uid,
-                sop_instance=file.sop_instance_uid,
-                syntax=file.transfer_syntax_uid,
-            )
-            for file in catalogue.selected_files(selection)
-        ]
-        own = [
-            _own_file(service.reports / report.relative_path)
-            for report in catalogue.selected_reports(selection)
-        ]
+        return service.files(selection_of(Identifier.read(event))), None
     except QueryRefused as refused:
         return [], failure(refused.status, refused.reason, refused.keyword)
     except CatalogueError as error:
         log.error("retrieve_failed", reason=str(error))
         return [], failure(CANNOT_COUNT, "the catalogue cannot be read, ask again")
-    return kept + own, None
 
 
 def selection_of(identifier: Identifier) -> Selection:

@@ -87,6 +87,7 @@ def demo_config(data: Path, pacs: Destination) -> Config:
         {
             "data": data,
             "dicom": {"port": 0, "query_port": 0},
+            "http": {"enabled": False},
             "lifecycle": {"series_quiet_s": 1.0, "study_quiet_s": 2.0, "quiet_s_by_modality": {}},
             "destinations": {"pacs": pacs},
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dicom_node.answer.query import Example
-from dicom_node.errors import NotUnderstood, ObjectRefused, SimilisError
+from dicom_node.errors import BadIdentity, NotUnderstood, ObjectRefused
 from dicom_node.receive.header import read_file_header
 from dicom_node.receive.worker import Worker
 from index.records import Header, PatientKey
@@ -16,7 +16,7 @@ from index.records import Header, PatientKey
 def embed_example(worker: Worker, paths: Sequence[Path]) -> Example:
     """Embed the files of one study, series by series.
 
-    Raises `NotUnderstood` when no file gives a clip, `SimilisError` when they are of two studies.
+    Raises `NotUnderstood` when no file gives a clip, `BadIdentity` when they are of two studies.
     """
     series: dict[str, list[Path]] = defaultdict(list)
     headers: list[Header] = []
@@ -28,7 +28,7 @@ def embed_example(worker: Worker, paths: Sequence[Path]) -> Example:
         headers.append(header)
         series[header.series_instance_uid].append(path)
     if len({header.study_instance_uid for header in headers}) > 1:
-        raise SimilisError("the files belong to several studies; give those of one")
+        raise BadIdentity("the files belong to several studies; give those of one")
     embedded = [worker.embed(tuple(files)) for files in series.values()]
     vectors = [clip.vector for part in embedded for clip in part.clips]
     if not vectors:

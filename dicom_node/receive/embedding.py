@@ -26,6 +26,7 @@ from encoder.embedder import Embedder
 from encoder.errors import EncoderError, UnreadableImage
 from encoder.series import Assembly, assemble
 from encoder.sheet import Sheet, draw_sheet
+from encoder.stored_frames import stored_frames
 from encoder.thumbnail import thumbnail
 from encoder.volume import read_clip
 
@@ -94,6 +95,8 @@ def _answer(
         return _show(draw_sheet(series, embedder.config))
     if "thumbnail" in request:
         return _thumbnail(Path(request["thumbnail"]), request["side_px"], request["of_another"])
+    if "frames" in request:
+        return _frames(Path(request["frames"]), request["numbers"], request["decoded"])
     return _embed(embedder, [Path(path) for path in request["embed"]], threads)
 
 
@@ -111,6 +114,14 @@ def _thumbnail(path: Path, side_px: int, of_another: bool) -> tuple[dict[str, An
         return {"reason": ""}, thumbnail(path, side_px, of_another=of_another).tobytes()
     except UnreadableImage as error:
         return {"reason": error.reason}, b""
+
+
+def _frames(path: Path, numbers: list[int], decoded: bool) -> tuple[dict[str, Any], bytes]:
+    try:
+        frames = stored_frames(path, numbers, decoded=decoded)
+    except UnreadableImage as error:
+        return {"reason": error.reason, "lengths": []}, b""
+    return {"reason": "", "lengths": [len(frame) for frame in frames]}, b"".join(frames)
 
 
 def _embed(embedder: Embedder, paths: list[Path], threads: int) -> tuple[dict[str, Any], bytes]:

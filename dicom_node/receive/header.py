@@ -46,6 +46,7 @@ _HEADER_BYTES = 8 << 20
 DICOMDIR = "a DICOMDIR: the files it lists are taken in by themselves"
 # What a report may quote of a query image stands before the pixels: up to the request (0040,xxxx).
 _LAST_EVIDENCE = Tag(0x0040, 0xFFFF)
+_LAST_BEFORE_PIXELS = Tag(0x7FDF, 0xFFFF)
 
 # Everything pydicom's parser lets out on bytes that are no dataset.
 PARSE_ERRORS = (
@@ -139,6 +140,15 @@ def read_evidence(path: Path) -> Dataset:
     meta, dataset = _beginning(path)
     try:
         return _parse(dataset, str(meta.TransferSyntaxUID), last=_LAST_EVIDENCE, only=None)
+    except PARSE_ERRORS as error:
+        raise NotUnderstood(f"the header cannot be read: {type(error).__name__}") from error
+
+
+def read_metadata(path: Path) -> Dataset:
+    """Return everything that stands before the pixels of a kept file; raises `NotUnderstood`."""
+    meta, dataset = _beginning(path)
+    try:
+        return _parse(dataset, str(meta.TransferSyntaxUID), last=_LAST_BEFORE_PIXELS, only=None)
     except PARSE_ERRORS as error:
         raise NotUnderstood(f"the header cannot be read: {type(error).__name__}") from error
 

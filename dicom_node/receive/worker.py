@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -87,6 +88,14 @@ class Thumbnail:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Some frames of an instance; without any there is a `reason`."""
+
+    frames: tuple[bytes, ...]
+    reason: str = ""
+
+
 class Worker:
     """The parent's handle of one embedding process, which answers one thread after the other."""
 
@@ -126,6 +135,11 @@ class Worker:
         return self._ask(
             {"thumbnail": str(path), "side_px": side_px, "of_another": of_another}, understand
         )
+
+    def frames(self, path: Path, numbers: Sequence[int], *, decoded: bool) -> Frames:
+        """Return the bytes of some frames of an instance, counted from 1; raises as `embed`."""
+        question = {"frames": str(path), "numbers": list(numbers), "decoded": decoded}
+        return self._ask(question, _frames)
 
     def _ask(
         self, request: dict[str, object], understand: Callable[[dict[str, Any], bytes], _Answer]
@@ -268,6 +282,14 @@ class Worker:
 def _contact(reply: dict[str, Any], png: bytes) -> Contact:
     left_out = tuple(Fault(**fault) for fault in reply["left_out"])
     return Contact(png, tuple(reply["clips"]), left_out, reply["more"])
+
+
+def _frames(reply: dict[str, Any], data: bytes) -> Frames:
+    ends = list(accumulate(reply["lengths"]))
+    if len(data) != (ends[-1] if ends else 0) or sorted(ends) != ends:
+        raise ValueError("frames of another length")
+    frames = (data[start:end] for start, end in pairwise([0, *ends]))
+    return Frames(tuple(frames), str(reply["reason"]))
 
 
 def _run(connection: Connection, encoding: Encoding) -> None:

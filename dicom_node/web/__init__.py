@@ -1,0 +1,1 @@
+"""The HTTP listener: similar cases as JSON, and DICOMweb (PS3.18)."""
