@@ -16,7 +16,7 @@ from dicom_node.web.dicom_json import DATA_SETS, DicomJson, as_json
 from dicom_node.web.keys import check_text, identifier_of, keyword_of, keywords_of
 from dicom_node.web.service import Service, Uid, WebService
 from index.attributes import ATTRIBUTES, Level
-from index.records import Match
+from index.matches import Match
 
 router = APIRouter(tags=["QIDO-RS"])
 
