@@ -37,16 +37,17 @@ class Service:
     as_scu: bool = False
 
 
-# Deflated is not offered for queries: an identifier never needs it and inflating is a risk.
-_PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+# What is not compressed, preferred first. Deflated is not among it: an identifier never needs it
+# and inflating is a risk.
+PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 SERVICES = (
-    Service(Role.STORAGE, VERIFICATION, _PLAIN),
-    Service(Role.STORAGE, STORAGE_COMMITMENT, _PLAIN, as_scu=True),
-    Service(Role.QUERY, VERIFICATION, _PLAIN),
-    Service(Role.QUERY, STUDY_ROOT_FIND, _PLAIN),
-    Service(Role.QUERY, STUDY_ROOT_MOVE, _PLAIN),
-    Service(Role.QUERY, STUDY_ROOT_GET, _PLAIN),
+    Service(Role.STORAGE, VERIFICATION, PLAIN),
+    Service(Role.STORAGE, STORAGE_COMMITMENT, PLAIN, as_scu=True),
+    Service(Role.QUERY, VERIFICATION, PLAIN),
+    Service(Role.QUERY, STUDY_ROOT_FIND, PLAIN),
+    Service(Role.QUERY, STUDY_ROOT_MOVE, PLAIN),
+    Service(Role.QUERY, STUDY_ROOT_GET, PLAIN),
 )
 # Storage has no row: it is unrestricted, every SOP class in any transfer syntax
 # (`listener.prepare_dicom`).

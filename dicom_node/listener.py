@@ -11,7 +11,8 @@ import pydicom.config
 import structlog
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, build_role, evt
+from pydicom.uid import UID
+from pynetdicom import AE, _config, build_role, evt, sop_class
 from pynetdicom.association import Association
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -39,10 +40,21 @@ def prepare_dicom() -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
     _config.UNRESTRICTED_STORAGE_SERVICE = True
+    _name_services()
     _config.STORE_SEND_CHUNKED_DATASET = True  # a file goes out as it is, not decoded
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False  # identifiers hold patient names
     _config.LOG_RESPONSE_IDENTIFIERS = False
+
+
+def _name_services() -> None:
+    """Let pynetdicom find its SOP classes under the names of PS3.6 too.
+
+    It takes for storage whatever it does not find so: a worklist, and the queries for palettes.
+    """
+    names = vars(sop_class)
+    for uid in [value for value in names.values() if isinstance(value, UID)]:
+        names.setdefault(uid.keyword, uid)
 
 
 class Listener:

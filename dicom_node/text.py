@@ -16,7 +16,7 @@ UTF_8 = "ISO_IR 192"
 FREE_TEXT_VRS = frozenset({"LO", "SH", "PN", "LT", "ST", "UT", "UC"})
 
 # PS3.3 C.12.1.1.2: the character sets, other than UTF-8, that need no escapes.
-_PLAIN_SETS = frozenset(python_encoding) & {
+PLAIN_SETS = frozenset(python_encoding) & {
     *(f"ISO_IR {n}" for n in (100, 101, 109, 110, 126, 127, 138, 144, 148, 166, 203)), "GB18030",
 }  # fmt: skip
 
@@ -46,7 +46,7 @@ def character_set(texts: Iterable[str], wanted: str) -> str:
     joined = "".join(texts)
     if joined.isascii():
         return ""
-    if wanted in _PLAIN_SETS:
+    if wanted in PLAIN_SETS:
         with suppress(UnicodeEncodeError):
             joined.encode(python_encoding[wanted])
             return wanted

@@ -61,6 +61,15 @@ def criterion(key: Key) -> ColumnElement[bool]:
     return or_(*(rule(column, value, attribute) for value in key.values if value))
 
 
+def matching(vr: str) -> str:
+    """Name how keys of a value representation are matched (PS3.4 C.2.2.2)."""
+    if vr == "UI":
+        return "list of UID"
+    if vr in _FORMS:
+        return "range"
+    return "single value, wildcard" if vr in _WILDCARD_VRS else "single value"
+
+
 def value_range(text: str, *, vr: str, keyword: str) -> tuple[str | None, str | None]:
     """Read a DA or TM range (PS3.4 C.2.2.2.5): `d`, `d-`, `-d`, `d-d`, ends included.
 

@@ -43,6 +43,7 @@ COMMANDS = (
     "finish",
     "evaluate",
     "embed",
+    "export-conformance",
 )
 
 

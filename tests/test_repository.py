@@ -65,7 +65,7 @@ def test_the_readme_names_every_command_and_every_folder() -> None:
     readme = (ROOT / "README.md").read_text()
     commands = {command.name for command in app.registered_commands}
 
-    assert commands == set(re.findall(r"^\| `similis (\w+)", readme, re.M))
+    assert commands == set(re.findall(r"^\| `similis ([\w-]+)", readme, re.M))
     folders = set(re.findall(r"^\| `(\w+)/`", readme, re.M))
     assert folders == {p.name for p in ROOT.iterdir() if p.is_dir() and p.name in folders}
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import structlog
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context, evt
 from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
 
 from dicom_node.answer.requestor import Requestor
 from dicom_node.config import Destination
-from dicom_node.contexts import STORAGE_COMMITMENT
+from dicom_node.contexts import PLAIN, STORAGE_COMMITMENT
 from dicom_node.errors import SendFailed
 from dicom_node.listener import guarded, peer
 from dicom_node.runner import Patience
@@ -30,7 +29,7 @@ log = structlog.get_logger()
 INSTANCE = "1.2.840.10008.1.20.1.1"  # the well-known SOP Instance, PS3.4 J.3.5
 REQUEST = 1  # Action Type ID, PS3.4 Table J.3.2-1
 ALL_KEPT, SOME_LACKING = 1, 2  # Event Type ID, PS3.4 Table J.3.3-1
-CONTEXT = build_context(STORAGE_COMMITMENT, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+CONTEXT = build_context(STORAGE_COMMITMENT, list(PLAIN))
 SUCCESS, INVALID_ARGUMENT = 0x0000, 0x0115  # PS3.7 Annex C
 
 _SAME_ASSOCIATION_S = 2.0  # how long the answer is waited for before the association is released

@@ -20,6 +20,7 @@ from dicom_node.answer import codes
 from dicom_node.answer.content_item import coded
 from dicom_node.answer.evidence import QueryEvidence, text_of
 from dicom_node.answer.tree import Algorithm
+from dicom_node.text import UTF_8
 
 # Patient, General Study and Patient Study (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2): type 2 attributes are
 # written empty when the query image lacks them, type 3 ones are left out.
@@ -92,7 +93,7 @@ def _file_meta(kind: Kind, identity: Identity) -> FileMetaDataset:
 def _sop_common(kind: Kind, identity: Identity, query: QueryEvidence) -> Dataset:
     """Return the SOP Common module (PS3.3 C.12.1); copied texts are re-encoded as UTF-8."""
     module = Dataset()
-    module.SpecificCharacterSet = "ISO_IR 192"
+    module.SpecificCharacterSet = UTF_8
     module.SOPClassUID = kind.sop_class_uid
     module.SOPInstanceUID = identity.sop_instance_uid
     now = local(identity.now, query)

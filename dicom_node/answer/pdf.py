@@ -14,7 +14,7 @@ from dicom_node.answer.modules import Identity, Kind, document, local
 from dicom_node.answer.tree import Algorithm
 
 SERIES_DESCRIPTION = "Similar cases (AI): PDF"
-_KIND = Kind(
+KIND = Kind(
     sop_class_uid=EncapsulatedPDFStorage, modality="DOC", series_description=SERIES_DESCRIPTION
 )
 _TITLE = "Similar cases"
@@ -31,7 +31,7 @@ def encapsulated_pdf(
     identity: Identity,
 ) -> Dataset:
     """Return one PDF of all pages (at least one) as a document of the query's study."""
-    wrapped = document(_KIND, identity, query, algorithm, device_uid)
+    wrapped = document(KIND, identity, query, algorithm, device_uid)
     now = local(identity.now, query)
     buffer = BytesIO()
     pages[0].save(

@@ -7,7 +7,7 @@ asked otherwise: no identifier of a neighbour is written, only pseudonyms.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from pydicom.dataset import Dataset
@@ -32,9 +32,12 @@ __all__ = [
 ]
 
 SERIES_DESCRIPTION = "Similar cases (AI)"
+KIND = Kind(
+    sop_class_uid=SopClass.COMPREHENSIVE_3D, modality="SR", series_description=SERIES_DESCRIPTION
+)
 _NOBODY: Mapping[str, str] = MappingProxyType({})
 
-_TITLES = {
+TITLES = {
     Title.IMAGING_MEASUREMENT_REPORT: codes.IMAGING_MEASUREMENT_REPORT,
     Title.SIMILAR_CASES_REPORT: codes.SIMILAR_CASES_REPORT,
 }
@@ -77,11 +80,7 @@ def build_report(
     their real UIDs, all others by pseudonyms. Raises ValueError when `identity.secret` could be
     guessed.
     """
-    kind = Kind(
-        sop_class_uid=options.sop_class.value,
-        modality="SR",
-        series_description=SERIES_DESCRIPTION,
-    )
+    kind = replace(KIND, sop_class_uid=options.sop_class.value)
     report = document(kind, identity, query, algorithm, options.device_uid)
     report.ReferencedPerformedProcedureStepSequence = []
     report.CodingSchemeIdentificationSequence = [codes.coding_scheme_identification()]
@@ -90,7 +89,7 @@ def build_report(
         report.PertinentOtherEvidenceSequence = others
     report.update(
         measurement_report(
-            title=_TITLES[options.title],
+            title=TITLES[options.title],
             query=query,
             ranking=ranking,
             algorithm=algorithm,

@@ -34,7 +34,7 @@ _SOURCES: dict[Level, Callable[[Match], object]] = {
     Level.IMAGE: lambda match: match.image,
 }
 # Keys that no column holds: level, and how the value is found.
-_COMPUTED: dict[str, tuple[Level, Callable[[Match], Value]]] = {
+COMPUTED: dict[str, tuple[Level, Callable[[Match], Value]]] = {
     MODALITIES_IN_STUDY: (Level.STUDY, lambda match: list(match.study.modalities)),
     "NumberOfStudyRelatedSeries": (Level.STUDY, lambda match: match.study.series),
     "NumberOfStudyRelatedInstances": (Level.STUDY, lambda match: match.study.instances),
@@ -47,7 +47,7 @@ _COMPUTED: dict[str, tuple[Level, Callable[[Match], Value]]] = {
 # Keys of every response, whatever the match.
 _CONTROL = frozenset({"SpecificCharacterSet", "QueryRetrieveLevel", "RetrieveAETitle"})
 # Besides the unique keys, which name the example or nothing: what filters the neighbours.
-_FILTERS = frozenset(
+FILTERS = frozenset(
     {"AccessionNumber", "StudyDate", MODALITIES_IN_STUDY, "Modality", "BodyPartExamined",
      "PatientSex"}
 )  # fmt: skip
@@ -63,7 +63,7 @@ class Responder:
         levels = LEVELS[identifier.level]
         self._columns = {a.keyword: a for a in ATTRIBUTES if a.level in levels}
         self._computed = {
-            keyword: value for keyword, (level, value) in _COMPUTED.items() if level in levels
+            keyword: value for keyword, (level, value) in COMPUTED.items() if level in levels
         }
         self._matched = frozenset(self._columns) | {MODALITIES_IN_STUDY}
         self._known = self._columns.keys() | self._computed.keys()
@@ -116,7 +116,7 @@ class SimilarResponder(Responder):
         super().__init__(identifier, retrieve_ae_title=retrieve_ae_title)
         self._asked = asked
         self._decorate = decorate
-        self._matched = _FILTERS | set(UNIQUE_KEYS.values())
+        self._matched = FILTERS | set(UNIQUE_KEYS.values())
         self._known |= _OF_CASE.keys() | {"StudyComments"}
 
     def answer_case(self, match: Match, case: Case) -> Dataset:

@@ -14,7 +14,7 @@ import structlog
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 from pynetdicom import build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
@@ -22,7 +22,7 @@ from pynetdicom.presentation import PresentationContext
 from dicom_node.answer.identifier import UNIQUE_KEYS, Identifier
 from dicom_node.answer.response import CANCELLED, PENDING
 from dicom_node.config import Destination
-from dicom_node.contexts import VERIFICATION
+from dicom_node.contexts import PLAIN, VERIFICATION
 from dicom_node.errors import QueryRefused
 from dicom_node.listener import answer_at_once, failure, peer
 from dicom_node.receive.store import Store
@@ -34,7 +34,6 @@ from index.matching import Selection
 log = structlog.get_logger()
 
 CANNOT_COUNT = 0xA701  # Refused: out of resources, unable to calculate number of matches
-_PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _MAXIMUM_CONTEXTS = 128  # PS3.8 9.3.2: odd numbers from 1 to 255
 _MAXIMUM_UIDS = 500  # one statement takes so many
 
@@ -90,7 +89,7 @@ def on_move(event: evt.Event, service: RetrieveService) -> Results:
         return
     files, refusal = _selected(event, service)
     # pynetdicom connects before it lets a handler refuse.
-    contexts = contexts_of(files) or [build_context(VERIFICATION, list(_PLAIN))]
+    contexts = contexts_of(files) or [build_context(VERIFICATION, list(PLAIN))]
     handlers = [
         (evt.EVT_CONN_OPEN, answer_at_once),
         (evt.EVT_ESTABLISHED, lambda opened: _send_files(opened.assoc)),
@@ -168,7 +167,7 @@ def _own_file(path: Path) -> KeptFile:
 def contexts_of(files: list[KeptFile]) -> list[PresentationContext]:
     """Return what to propose for these files: each as it is, and each SOP class uncompressed."""
     kinds = dict.fromkeys((file.SOPClassUID, (file.transfer_syntax_uid,)) for file in files)
-    plain = dict.fromkeys((file.SOPClassUID, _PLAIN) for file in files)
+    plain = dict.fromkeys((file.SOPClassUID, PLAIN) for file in files)
     proposed = [build_context(uid, list(syntaxes)) for uid, syntaxes in [*kinds, *plain]]
     return proposed[:_MAXIMUM_CONTEXTS]
 
@@ -194,6 +193,6 @@ def _as_taken(association: Association, file: KeptFile) -> Dataset | Path:
         for context in association.accepted_contexts
         if context.as_scu
     }
-    if file.transfer_syntax_uid in _PLAIN and kind not in taken:
+    if file.transfer_syntax_uid in PLAIN and kind not in taken:
         return dcmread(file.path)
     return file.path

@@ -11,7 +11,7 @@ from dicom_node.answer.modules import Identity, Kind, document
 from dicom_node.answer.tree import Algorithm
 
 SERIES_DESCRIPTION = "Similar cases (AI): contact sheet"
-_KIND = Kind(
+KIND = Kind(
     sop_class_uid=SecondaryCaptureImageStorage,
     modality="OT",
     series_description=SERIES_DESCRIPTION,
@@ -35,7 +35,7 @@ def secondary_capture(
     It names the patient in its header, and may do so in its pixels: those of the query's own
     images are shown as they are.
     """
-    image = document(_KIND, identity, query, algorithm, device_uid)
+    image = document(KIND, identity, query, algorithm, device_uid)
     image.PatientIdentityRemoved = "NO"
     image.ConversionType = "SYN"
     image.ImageType = ["DERIVED", "SECONDARY"]

@@ -9,18 +9,19 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.sr_class import fitted, proposed_classes
 from dicom_node.config import Destination
+from dicom_node.contexts import PLAIN
 from dicom_node.errors import NotOffered, SendFailed
 from index.commitments import Reference
 
 # PS3.4 Table B.2-1: warnings mean that the object was stored, perhaps with changed elements.
-_STORED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
+STORED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
 
 
 def send(
@@ -67,11 +68,10 @@ def reference_of(path: Path) -> Reference:
 
 def _contexts(objects: Sequence[Dataset]) -> list[PresentationContext]:
     """Return what to propose: every SOP class as its files are, or plain where they are plain."""
-    plain = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     syntaxes: dict[tuple[str, str], list[str]] = {}
     for each in objects:
         own: str = each.file_meta.TransferSyntaxUID
-        taken: list[str] = [own] if UID(own).is_compressed else list(dict.fromkeys((own, *plain)))
+        taken: list[str] = [own] if UID(own).is_compressed else list(dict.fromkeys((own, *PLAIN)))
         for sop_class in proposed_classes(each.SOPClassUID):
             syntaxes[sop_class, own] = taken
     return [build_context(sop_class, kinds) for (sop_class, _), kinds in syntaxes.items()]
@@ -80,6 +80,6 @@ def _contexts(objects: Sequence[Dataset]) -> list[PresentationContext]:
 def _check(status: Dataset, name: str) -> None:
     if "Status" not in status:
         raise SendFailed(name, "the association ended before an answer came")
-    if status.Status not in _STORED:
+    if status.Status not in STORED:
         comment = status.get("ErrorComment", "")
         raise SendFailed(name, f"status {status.Status:04X} {comment}".rstrip())

@@ -8,6 +8,7 @@ from dicom_node.cli import (
     demo,
     embed,
     evaluate,
+    export_conformance,
     finish,
     forget,
     import_,
@@ -41,3 +42,4 @@ app.command("train")(train.train)
 app.command("finish")(finish.finish)
 app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)
+app.command("export-conformance")(export_conformance.export_conformance)

@@ -32,7 +32,7 @@ from dicom_node.answer.send import reference_of
 from dicom_node.config import Config, Destination
 from dicom_node.contexts import STORAGE_COMMITMENT
 from dicom_node.errors import NotKnown, SendFailed
-from dicom_node.listener import peer
+from dicom_node.listener import PROCESSING_FAILURE, peer
 from dicom_node.receive.store import Store
 from dicom_node.runner import Patience
 from dicom_node.text import is_uid
@@ -43,8 +43,8 @@ from index.jobs import Job, JobKind
 log = structlog.get_logger()
 
 # PS3.7 Annex C, PS3.3 C.14.1.1.
-_NO_SUCH_INSTANCE, _CLASS_CONFLICT, _PROCESSING_FAILURE = 0x0112, 0x0119, 0x0110
-_NO_SUCH_ACTION = 0x0123
+NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119
+NO_SUCH_ACTION = 0x0123
 # A peer that wants the answer on its own association stays silent for it; one that releases, or
 # goes on to push, gets it on a new one.
 _SILENCE_S = 1.0
@@ -63,9 +63,9 @@ class Questions:
     def on_action(self, event: evt.Event) -> int:
         """Acknowledge a question once it is on disk (PS3.4 J.3.2)."""
         if event.action_type != REQUEST:
-            return _NO_SUCH_ACTION
+            return NO_SUCH_ACTION
         if cast(N_ACTION, event.request).RequestedSOPInstanceUID != INSTANCE:
-            return _NO_SUCH_INSTANCE
+            return NO_SUCH_INSTANCE
         asked = event.action_information
         transaction_uid = str(asked.get("TransactionUID", ""))
         named = references(asked, "ReferencedSOPSequence")
@@ -132,12 +132,12 @@ class AnswerStep:
         """Return why an instance cannot be promised, 0 when it can."""
         version = self._catalogue.kept_version(reference.sop_instance_uid)
         if version is None:
-            return SUCCESS if self._is_own(reference) else _NO_SUCH_INSTANCE
+            return SUCCESS if self._is_own(reference) else NO_SUCH_INSTANCE
         if version.sop_class_uid != reference.sop_class_uid:
-            return _CLASS_CONFLICT
+            return CLASS_CONFLICT
         if self._store.digest_of(version.relative_path) != version.sha256:
             log.error("kept_file_damaged", sop_instance_uid=reference.sop_instance_uid)
-            return _PROCESSING_FAILURE
+            return PROCESSING_FAILURE
         return SUCCESS
 
     def _is_own(self, reference: Reference) -> bool:

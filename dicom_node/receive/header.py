@@ -34,7 +34,7 @@ _TRANSFER_SYNTAX = Tag("TransferSyntaxUID")
 _MEDIA_CLASS = Tag("MediaStorageSOPClassUID")
 _TAGS = {attribute.column: Tag(attribute.keyword) for attribute in ATTRIBUTES}
 _VRS = {attribute.column: attribute.vr for attribute in ATTRIBUTES}
-_IDENTITY = {
+IDENTITY = {
     "study_instance_uid": "StudyInstanceUID",
     "series_instance_uid": "SeriesInstanceUID",
     "sop_instance_uid": "SOPInstanceUID",
@@ -71,7 +71,7 @@ def read_header(dataset: bytes, transfer_syntax_uid: str) -> Header:
         }
     except PARSE_ERRORS as error:
         raise NotUnderstood(f"the data set cannot be read: {type(error).__name__}") from error
-    for column, keyword in _IDENTITY.items():
+    for column, keyword in IDENTITY.items():
         check_uid(values[column], keyword)
     return Header(**values, transfer_syntax_uid=transfer_syntax_uid)
 

@@ -1,0 +1,1 @@
+"""The DICOM conformance statement (PS3.2 Annex N), written from the tables of the product."""
