@@ -81,6 +81,7 @@ class Removal(Database):
             study_id = _study_id(connection, study_instance_uid)
             if study_id is None:
                 return None
+            _delete_rejections(connection, study_id)
             return _forget(connection, study_id, study_instance_uid, erase)
 
     def time_guests(self, stay_s: float) -> int:
@@ -97,7 +98,8 @@ class Removal(Database):
     def forget_guest(self, erase: Callable[[Belongings], None]) -> Belongings | None:
         """Delete a guest whose time has come, as `forget_study` does; None when there is none.
 
-        Found and deleted in one transaction: one that arrives to be kept meanwhile is kept.
+        Found and deleted in one transaction: one that arrives to be kept meanwhile is kept. What
+        of it was rejected stays rejected: no query may undo that.
         """
         with self.writing() as connection:
             due = select(Study.id, Study.study_instance_uid).where(
@@ -140,7 +142,6 @@ def _forget(
 ) -> Belongings:
     kept = _belongings(connection, study_id, study_instance_uid)
     connection.execute(delete(Job).where(or_(*_jobs(study_id))))
-    _delete_rejections(connection, study_id)
     connection.execute(delete(Study).where(Study.id == study_id))
     erase(kept)
     return kept

@@ -10,6 +10,7 @@ from index.errors import KeptElsewhere
 from index.jobs import Job, JobKind, Jobs
 from index.matching import Selection
 from index.records import Header, NewReport, Query, QuietRule, Receipt, Recorded, StoredFile
+from index.rejections import Rejects
 from index.removal import Belongings
 
 STAY_S = 3600.0
@@ -257,6 +258,29 @@ def test_a_kept_study_that_is_asked_about_stays_as_it_is(
     assert catalogue.time_guests(0.0) == 0
     assert gone(catalogue) == []
     assert [row.instances for row in catalogue.matching_studies([])] == [1]
+
+
+def test_a_rejection_outlives_a_guest(catalogue: Catalogue, clock: Clock) -> None:
+    guest = answered_guest(catalogue, clock)
+    note = Rejects(code="113001", sop_instance_uids=("1.9.1",), lasting=True)
+    stored = StoredFile("files/9.dcm", f"{9:064}", 1024)
+    assert catalogue.record(header(9, study="1.8"), stored, RULE, rejects=note).rejected == 1
+    assert catalogue.close_studies(force=True) == 0, "no one else is told of the guest"
+    settle_skipped(catalogue, guest)
+    catalogue.time_guests(0.0)
+    assert len(gone(catalogue)) == 1
+
+    receive(catalogue, 1)
+
+    assert catalogue.instance_file("1.9.1") is None
+
+
+def settle_skipped(catalogue: Catalogue, recorded: Recorded) -> None:
+    """Pass over a study of one series of which nothing is left."""
+    catalogue.close_quiet(force=True)
+    revision = catalogue.series_files(recorded.series_id).revision
+    catalogue.skip(recorded.series_id, revision, "no files")
+    finish(catalogue, JobKind.EMBED)
 
 
 def test_an_instance_of_a_kept_study_is_refused_as_part_of_a_guest(catalogue: Catalogue) -> None:
