@@ -58,13 +58,10 @@ class Intake:
         rejects = None if asked_by else self._rejects(header, dataset)
         rule = quiet_rule(self._lifecycle, header.modality, report=report)
         try:
-            if header.manufacturer == PRODUCT and self._catalogue.known_report(
-                header.sop_instance_uid
-            ):
+            if self._is_own_report(header):
                 log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
                 return None
             if asked_by and self._catalogue.inquire_about_kept(header, asked_by, rule):
-                log.debug("kept_study_asked_about", study=header.study_instance_uid, source=source)
                 return None
             stored = self._store.write(dataset, with_meta(header, meta))
             recorded = self._catalogue.record(
@@ -81,6 +78,11 @@ class Intake:
             raise OutOfResources("the catalogue cannot keep it now") from error
         _log(header, recorded, rejects, source)
         return recorded.receipt
+
+    def _is_own_report(self, header: Header) -> bool:
+        return header.manufacturer == PRODUCT and self._catalogue.known_report(
+            header.sop_instance_uid
+        )
 
     def _rejects(self, header: Header, dataset: bytes) -> Rejects | None:
         if header.sop_class_uid != KEY_OBJECT_SELECTION:
