@@ -56,7 +56,9 @@ class Dicom(Section):
 
     host: str = Field("127.0.0.1", description="address both listeners bind to")
     port: Port = Field(11112, description="C-STORE and C-ECHO; 0 takes a free port")
-    query_port: Port = Field(11113, description="C-FIND, C-MOVE, C-GET; 0 takes a free port")
+    query_port: Port = Field(
+        11113, description="C-FIND, C-MOVE, C-GET, and C-STORE as a query; 0 takes a free port"
+    )
     ae_title: AeTitle = Field("SIMILIS", description="called AE title of the storage listener")
     find_ae_title: AeTitle = Field("SIMILIS_FIND", description="called AE title of similarity")
     qr_ae_title: AeTitle = Field(
@@ -166,6 +168,9 @@ class Answer(Section):
     timeout_s: float = Field(30.0, gt=0, description="silence after which a peer is given up")
     commitment_wait_s: Seconds = Field(
         60.0, description="after which commitment is asked for again; doubled each time"
+    )
+    guest_minutes: float = Field(
+        60.0, ge=0, description="how long a study sent as a query stays after it was answered"
     )
 
 

@@ -7,7 +7,8 @@
     ├── ObjectRefused                an object that intake does not take (DIMSE failure status)
     │   ├── NotUnderstood            its header cannot be read                      C000
     │   ├── BadIdentity              its UIDs are missing, no UIDs, or contradict   A900
-    │   └── OutOfResources           no room or no catalogue to keep it             A700
+    │   ├── OutOfResources           no room or no catalogue to keep it             A700
+    │   └── NowhereToAnswer          sent as a query by no destination              0124
     ├── QueryRefused                 a C-FIND identifier that cannot be answered    A900
     ├── NotIndexed                   a study that nothing can be compared with (yet)
     ├── SendFailed                   a destination did not take an object; tried again
@@ -94,6 +95,12 @@ class OutOfResources(ObjectRefused):
     """Nothing can be kept now: Refused, Out of Resources; the sender may try again later."""
 
     status = 0xA700
+
+
+class NowhereToAnswer(ObjectRefused):
+    """Sent as a query by an AE that is no destination: Refused, Not Authorized (PS3.7 C.5.13)."""
+
+    status = 0x0124
 
 
 class QueryRefused(SimilisError):

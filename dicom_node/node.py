@@ -2,7 +2,7 @@
 
 Threads: two DICOM listeners (two more per association), HTTP (and a pool for its requests), one per
 embedding process, one for reports, one that sends, two for storage commitment, one for the quiet
-timers, one that saves the vectors.
+timers, one that saves the vectors, one that forgets guests.
 """
 
 from dataclasses import replace
@@ -20,6 +20,7 @@ from dicom_node.answer.scp import query_listener
 from dicom_node.config import Config
 from dicom_node.listener import Listener
 from dicom_node.loops import Loops
+from dicom_node.operate.forget import forget_guests
 from dicom_node.parts import Parts, open_index, open_issuer, open_parts
 from dicom_node.pipeline import CommitStep, EmbedStep, ReportStep, SendStep, patience_of
 from dicom_node.receive.commitment import AnswerStep, Questions
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _SAVE_EVERY_S = 60.0
+_FORGET_EVERY_S = 1.0
 _STOP_WITHIN_S = 5.0
 
 
@@ -127,7 +129,7 @@ class Node:
             peers={peer.ae_title: peer for peer in peers},
         )
         self._listeners.append(storage_listener(dicom, config.storage, parts.intake, handlers))
-        self._listeners.append(query_listener(dicom, find, retrieve))
+        self._listeners.append(query_listener(config, find, retrieve, parts.intake))
         if config.http.enabled:
             self._http = self._open_http(parts, find, retrieve)
 
@@ -175,6 +177,7 @@ class Node:
             self._loops.repeat(step.kind, partial(runner.next, step))
         self._loops.repeat("timers", partial(close_what_is_quiet, catalogue))
         self._loops.every("save", _SAVE_EVERY_S, partial(tidy, index, catalogue))
+        self._loops.every("guests", _FORGET_EVERY_S, partial(forget_guests, parts))
 
     def _deliver(self, parts: Parts, issuer: Issuer) -> tuple[Any, ...]:
         """Start the threads that send and commit; return handlers for the storage listener."""

@@ -136,15 +136,23 @@ class ReportStep:
         self.lease_s = config.encoder.timeout_s + 2 * _LEASE_S
 
     def run(self, job: Job) -> None:
-        """Rank the other studies; a report that says what the last one said is not issued."""
+        """Rank the other studies; a report that says what the last one said is not issued.
+
+        A job for one destination is its inquiry: it gets the last report again, at least.
+        """
         study_uid = self._catalogue.study_uid(job.subject_id)
         answered = similar_to_study(self._catalogue, self._search, study_uid, self._filters)
         if answered is None:
+            if job.destination:
+                log.warning("inquiry_without_vectors", study=study_uid, to=job.destination)
             return
+        owed = {ReportState.FAILED, ReportState.SENT} if job.destination else {ReportState.FAILED}
         for destination in self._destinations:
+            if job.destination not in ("", destination):
+                continue
             self._issuer.issue(answered, destination)
             last = self._catalogue.last_report(job.subject_id, destination)
-            if last is not None and last.state is ReportState.FAILED:
+            if last is not None and last.state in owed:
                 self._jobs.enqueue(JobKind.SEND, last.id, destination=destination)
         self._catalogue.mark_reported(job.subject_id)
 

@@ -1,14 +1,15 @@
-"""The study catalogue: one object in nine parts, each a file of its own.
+"""The study catalogue: one object in ten parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
 | `intake.Intake` | receives | record |
+| `inquiries.Inquiries` | is asked by sending | inquire_about_kept, close_inquiries |
 | `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
 | `gallery.Gallery` | is searched | allowed, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
-| `removal.Removal` | forgets | belongings, forget_study |
+| `removal.Removal` | forgets | belongings, forget_study, time_guests, forget_guest |
 | `matching.Matching` | is queried | matching_studies, matching_series, selected_files, … |
 | `lookups.Lookups` | answers | series_files, instance_file, study_row, counts, … |
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 from index.commitments import Commitments
 from index.embeddings import Embeddings
 from index.gallery import Gallery
+from index.inquiries import Inquiries
 from index.intake import Intake
 from index.lifecycle import Lifecycle
 from index.lookups import Lookups
@@ -31,6 +33,7 @@ from index.reports import Reports
 
 class Catalogue(
     Intake,
+    Inquiries,
     Lifecycle,
     Embeddings,
     Gallery,

@@ -23,6 +23,8 @@ from index.models import (
     JobState,
     Report,
     ReportAttachment,
+    Series,
+    Study,
 )
 from index.records import ReportState
 
@@ -151,10 +153,12 @@ class Commitments(Database):
             connection.execute(delete(CommitmentRequest).where(CommitmentRequest.id == key))
 
     def kept_version(self, sop_instance_uid: str) -> KeptVersion | None:
-        """Return the newest version of an instance."""
+        """Return the newest version of an instance; a guest is not kept."""
         newest = (
             select(Instance.sop_class_uid, Instance.relative_path, Instance.sha256)
-            .where(Instance.sop_instance_uid == sop_instance_uid)
+            .join_from(Instance, Series, Instance.series_id == Series.id)
+            .join(Study, Series.study_id == Study.id)
+            .where(Instance.sop_instance_uid == sop_instance_uid, Study.guest.is_(False))
             .order_by(Instance.id.desc())
             .limit(1)
         )

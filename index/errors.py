@@ -6,6 +6,7 @@
     ├── SchemaMismatch          the database was written by another version of Similis
     ├── UnknownTransition       an event that a state does not allow (a programming error)
     ├── UnknownKey              no row has this key (any more)
+    ├── KeptElsewhere           an instance of a guest that a kept study already has
     ├── BadVector               a vector that may not enter: wrong length, not finite, not unit
     ├── BadQuery                a search that cannot be answered as asked
     └── IndexNotSaved           the vector file could not be written; the catalogue is unharmed
@@ -67,6 +68,14 @@ class UnknownKey(CatalogueError):
         self.table = table
         self.key = key
         super().__init__(f"There is no {table} {key} in the catalogue (any more).")
+
+
+class KeptElsewhere(CatalogueError):
+    """A kept study has the instance `sop_instance_uid`, another one than it was sent in."""
+
+    def __init__(self, sop_instance_uid: str) -> None:
+        self.sop_instance_uid = sop_instance_uid
+        super().__init__(f"The instance {sop_instance_uid} is kept as part of another study.")
 
 
 class BadVector(CatalogueError):

@@ -90,7 +90,7 @@ class Gallery(Database):
 
 
 def _filters(query: Query) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+    conditions: list[ColumnElement[bool]] = [Study.guest.is_(False)]
     if query.modality is not None:
         conditions.append(Series.modality == query.modality)
     if query.body_part is not None:

@@ -21,6 +21,7 @@ from index.attributes import (
     Level,
 )
 from index.db import Database
+from index.inquiries import inquire
 from index.models import Base
 from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
 from index.rejections import Rejects, outdate_reports, take_out
@@ -56,6 +57,7 @@ class Intake(Database):
         rule: QuietRule,
         *,
         rejects: Rejects | None = None,
+        asked_by: str = "",
     ) -> Recorded:
         """Enter an instance whose file is on disk; when this returns, so are its rows.
 
@@ -63,21 +65,30 @@ class Intake(Database):
         what it was after the first time. New bytes under a known SOP Instance UID are REPLACED:
         all versions are kept, the newest is current, and the series concerned are DIRTY. With
         `rejects` the instance is a rejection note: what it names is taken out with it.
+
+        `asked_by` names the destination that sent it as a query: an unknown study is a guest then.
+        Without it a guest becomes a kept study, by the same bytes too.
         """
         try:
-            return self._record(header, stored, rule, rejects)
+            return self._record(header, stored, rule, rejects, asked_by)
         except IntegrityError:
             # Another process made the same study or series first; now it is there (PostgreSQL).
-            return self._record(header, stored, rule, rejects)
+            return self._record(header, stored, rule, rejects, asked_by)
 
     def _record(
-        self, header: Header, stored: StoredFile, rule: QuietRule, rejects: Rejects | None
+        self,
+        header: Header,
+        stored: StoredFile,
+        rule: QuietRule,
+        rejects: Rejects | None,
+        asked_by: str,
     ) -> Recorded:
         with self.writing() as connection:
-            arrival = _Arrival(connection, header, rule, self.now())
+            arrival = _Arrival(connection, header, rule, self.now(), asked_by)
             versions = connection.execute(_VERSIONS, {"uid": header.sop_instance_uid}).all()
             same = next((v for v in versions if v.sha256 == stored.sha256), None)
             if same is not None:
+                arrival.again(same.study_id)
                 return Recorded(
                     Receipt.DUPLICATE, same.series_id, same.study_id, same.relative_path
                 )
@@ -99,11 +110,21 @@ class Intake(Database):
 class _Arrival:
     """One instance on its way into the tables, inside one transaction."""
 
-    def __init__(self, connection: Connection, header: Header, rule: QuietRule, now: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        header: Header,
+        rule: QuietRule,
+        now: float,
+        asked_by: str,
+    ) -> None:
         self._connection = connection
         self._header = header
         self._rule = rule
         self._now = now
+        self._asked_by = asked_by
+        # A guest's silence is that of who asks, and asks for no other report.
+        self._study_s = None if asked_by else rule.study_s
         self.rekeyed = False  # the study went to another patient
 
     def study(self) -> int:
@@ -112,15 +133,34 @@ class _Arrival:
         uid = {"uid": values["study_instance_uid"]}
         row = self._connection.execute(_STUDY, uid).one_or_none()
         if row is None:
-            return self._insert(STUDY, values | self._first(self._rule.study_s))
-        changes = _changes(row, values)
+            first = {"guest": bool(self._asked_by), "purge_at": None}
+            return self._asked(self._insert(STUDY, values | first | self._first(self._study_s)))
+        changes: dict[str, Any] = dict(_changes(row, values))
+        changes |= {"guest": row.guest and bool(self._asked_by), "purge_at": None}
         if _other_patient(row, values):
             self.rekeyed = True
             # What is known of the patient before says nothing of this one.
             changes |= {a.column: values[a.column] for a in _PATIENT_ATTRIBUTES}
             outdate_reports(self._connection, [row.id])
-        self._touch(STUDY, row, self._rule.study_s, changes)
-        return int(row.id)
+        self._touch(STUDY, row, self._study_s, changes)
+        return self._asked(int(row.id))
+
+    def again(self, study_id: int) -> None:
+        """Note that known bytes came: a guest is asked about anew, or kept from now on."""
+        values: dict[str, Any] = {"purge_at": None}
+        if not self._asked_by:
+            values["guest"] = False
+            if self._study_s is not None:
+                values |= {"burst_started_at": self._now, "quiet_at": self._quiet_at(self._study_s)}
+        guest = update(STUDY).where(STUDY.c.id == study_id, STUDY.c.guest)
+        self._connection.execute(guest.values(values))
+        self._asked(study_id)
+
+    def _asked(self, study_id: int) -> int:
+        """Note who asks about the study, if someone does; return its id."""
+        if self._asked_by:
+            inquire(self._connection, study_id, self._asked_by, rule=self._rule, now=self._now)
+        return study_id
 
     def series(self, study_id: int) -> int:
         """Make or refresh the series; return its id."""
@@ -171,7 +211,7 @@ class _Arrival:
         row = self._connection.execute(select(SERIES).where(SERIES.c.id == series_id)).one()
         self._touch(SERIES, row, self._rule.series_s, {"revision": row.revision + 1})
         row = self._connection.execute(select(STUDY).where(STUDY.c.id == row.study_id)).one()
-        self._touch(STUDY, row, self._rule.study_s, {})
+        self._touch(STUDY, row, None if row.guest else self._study_s, {"purge_at": None})
 
     def _insert(self, table: Table, values: Mapping[str, Any]) -> int:
         inserted = insert(table).returning(table.c.id)
@@ -183,8 +223,11 @@ class _Arrival:
             "state": State.RECEIVING,
             "burst_started_at": self._now,
             "last_received_at": self._now,
-            "quiet_at": None if wait_s is None else self._now + min(wait_s, self._rule.cap_s),
+            "quiet_at": None if wait_s is None else self._quiet_at(wait_s),
         }
+
+    def _quiet_at(self, wait_s: float) -> float:
+        return self._now + min(wait_s, self._rule.cap_s)
 
     def _touch(
         self, table: Table, row: Row[Any], wait_s: float | None, changes: dict[str, Any]

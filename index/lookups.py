@@ -45,6 +45,7 @@ class Counts:
     """How much of everything there is; keys are states, or model ids for embeddings."""
 
     studies: Mapping[str, int]
+    guests: int  # of the studies
     series: Mapping[str, int]
     instances: int
     clips: int
@@ -82,7 +83,7 @@ class Lookups(Database):
             return SeriesFiles(series_id, *row, files=tuple(InstanceFile(*file) for file in files))
 
     def embedded_clips(self) -> tuple[EmbeddedClip, ...]:
-        """Return every clip of every series, in order of arrival of their series."""
+        """Return every clip of every kept series, in order of arrival of their series."""
         with self.reading() as connection:
             rows = connection.execute(
                 select(
@@ -96,6 +97,7 @@ class Lookups(Database):
                 )
                 .join_from(Clip, Series, Clip.series_id == Series.id)
                 .join(Study, Series.study_id == Study.id)
+                .where(Study.guest.is_(False))
                 .order_by(Clip.series_id, Clip.position)
             )
             return tuple(EmbeddedClip(*row) for row in rows)
@@ -161,13 +163,13 @@ class Lookups(Database):
             return tuple(ids.scalars())
 
     def find_study_by_accession(self, accession_number: str) -> tuple[str, ...]:
-        """Return the Study Instance UIDs that carry an accession number; none for an empty one."""
+        """Return the kept studies that carry an accession number, by UID; none for an empty one."""
         if not accession_number:
             return ()
         with self.reading() as connection:
             rows = connection.execute(
                 select(Study.study_instance_uid)
-                .where(Study.accession_number == accession_number)
+                .where(Study.accession_number == accession_number, Study.guest.is_(False))
                 .order_by(Study.study_instance_uid)
             )
             return tuple(rows.scalars())
@@ -182,6 +184,7 @@ class Lookups(Database):
             )
             return Counts(
                 studies=_count_by(connection, Study.state),
+                guests=_count(connection, Study.guest),
                 series=_count_by(connection, Series.state),
                 instances=_count(connection, Instance.current),
                 clips=_count(connection, Clip.id.is_not(None)),

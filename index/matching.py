@@ -1,5 +1,7 @@
 """Ordinary queries: which studies, series and images match, and which files lie behind them.
 
+Guests are not found.
+
 Owns the levels of the Study Root information model (PS3.4 C.6.2); what a key asks of its column
 is in `criteria`.
 """
@@ -41,7 +43,7 @@ class Matching(Database):
         """
         wanted = (
             select(Study.__table__)
-            .where(*(_of_study(key) for key in keys if not key.universal))
+            .where(Study.guest.is_(False), *(_of_study(key) for key in keys if not key.universal))
             .order_by(Study.id.desc())
             .limit(_PAGE)
         )
@@ -92,7 +94,11 @@ class Matching(Database):
 
     def studies_with(self, *, series: str, image: str) -> tuple[str, ...]:
         """Return the studies that hold a series, or an image, or that image in that series."""
-        wanted = select(Study.study_instance_uid).join(Series, Series.study_id == Study.id)
+        wanted = (
+            select(Study.study_instance_uid)
+            .join(Series, Series.study_id == Study.id)
+            .where(Study.guest.is_(False))
+        )
         if series:
             wanted = wanted.where(Series.series_instance_uid == series)
         if image:
@@ -107,7 +113,7 @@ class Matching(Database):
             select(*FILE_COLUMNS)
             .join_from(Instance, Series, Instance.series_id == Series.id)
             .join(Study, Series.study_id == Study.id)
-            .where(Instance.current, Study.study_instance_uid.in_(selection.studies))
+            .where(Instance.current, *_selected(selection))
             .order_by(Series.id, Instance.id)
         )
         if selection.series:
@@ -126,14 +132,14 @@ class Matching(Database):
         reports = (
             select(Report.sop_instance_uid, Report.relative_path)
             .join(Study, Report.study_id == Study.id)
-            .where(Study.study_instance_uid.in_(selection.studies))
+            .where(*_selected(selection))
             .order_by(Report.id)
         )
         beside = (
             select(ReportAttachment.sop_instance_uid, ReportAttachment.relative_path)
             .join(Report, ReportAttachment.report_id == Report.id)
             .join(Study, Report.study_id == Study.id)
-            .where(Study.study_instance_uid.in_(selection.studies))
+            .where(*_selected(selection))
             .order_by(Report.id)
         )
         if selection.series:
@@ -150,6 +156,10 @@ class Matching(Database):
             if selection.images or not selection.series:
                 rows += connection.execute(beside)
         return tuple(OwnObject(*row) for row in rows)
+
+
+def _selected(selection: Selection) -> tuple[ColumnElement[bool], ...]:
+    return Study.guest.is_(False), Study.study_instance_uid.in_(selection.studies)
 
 
 def _criteria(keys: Sequence[Key]) -> list[ColumnElement[bool]]:

@@ -118,6 +118,8 @@ class Study(Timed, Base):
     referring_physician_name: Mapped[Label]
     patient_age: Mapped[Label]
     institution_name: Mapped[Label]
+    guest: Mapped[bool]  # only sent to be asked about: no answer to anyone, and not kept
+    purge_at: Mapped[Moment | None]  # when an answered guest is forgotten
 
 
 class Series(Timed, Base):
@@ -141,6 +143,19 @@ class Series(Timed, Base):
     manufacturer: Mapped[Label]
     revision: Mapped[int]
     reason: Mapped[Label]  # why QUARANTINED or SKIPPED
+
+
+class Inquiry(Base):
+    """A destination that asks about a study; `quiet_at` is NULL once its report was asked for."""
+
+    __tablename__ = "inquiry"
+
+    study_id: Mapped[int] = mapped_column(
+        _BIG, ForeignKey("study.id", ondelete="CASCADE"), primary_key=True
+    )
+    destination: Mapped[Label] = mapped_column(primary_key=True)
+    asked_at: Mapped[Moment]
+    quiet_at: Mapped[Moment | None]
 
 
 class Instance(Base):

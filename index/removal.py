@@ -1,5 +1,7 @@
 """Forgetting a study: its rows, its vectors, its reports and what waits to be done for it.
 
+A guest is forgotten some time after everyone who asked about it was answered, or never can be.
+
 Reports on other studies that name it are not touched: they lie in other archives. They are listed,
 for whoever must withdraw them there.
 """
@@ -9,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from index.db import Database
 from index.embeddings import chunks
 from index.models import (
     Clip,
     Embedding,
+    Inquiry,
     Instance,
     Job,
     JobKind,
+    JobState,
     Rejection,
     Report,
     ReportAttachment,
@@ -27,6 +31,7 @@ from index.models import (
     Study,
 )
 from index.records import ReportState
+from index.states import SETTLED_STATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,70 @@ class Removal(Database):
             study_id = _study_id(connection, study_instance_uid)
             if study_id is None:
                 return None
-            kept = _belongings(connection, study_id, study_instance_uid)
-            connection.execute(delete(Job).where(or_(*_jobs(study_id))))
             _delete_rejections(connection, study_id)
-            connection.execute(delete(Study).where(Study.id == study_id))
-            erase(kept)
-            return kept
+            return _forget(connection, study_id, study_instance_uid, erase)
+
+    def time_guests(self, stay_s: float) -> int:
+        """Let the guests that were answered stay for `stay_s` from now; count them."""
+        with self.writing() as connection:
+            untimed = select(Study.id).where(_guest(), Study.purge_at.is_(None))
+            ids = connection.execute(untimed).scalars().all()
+            answered = [study_id for study_id in ids if _is_answered(connection, study_id)]
+            for study_id in answered:
+                timed = update(Study).where(Study.id == study_id)
+                connection.execute(timed.values(purge_at=self.now() + stay_s))
+            return len(answered)
+
+    def forget_guest(self, erase: Callable[[Belongings], None]) -> Belongings | None:
+        """Delete a guest whose time has come, as `forget_study` does; None when there is none.
+
+        Found and deleted in one transaction: one that arrives to be kept meanwhile is kept. What
+        of it was rejected stays rejected: no query may undo that.
+        """
+        with self.writing() as connection:
+            due = select(Study.id, Study.study_instance_uid).where(
+                _guest(), Study.purge_at <= self.now()
+            )
+            for study_id, uid in connection.execute(due.with_for_update()).all():
+                if _is_answered(connection, study_id):  # a report may have to be sent again
+                    return _forget(connection, study_id, uid, erase)
+            return None
+
+
+def _guest() -> ColumnElement[bool]:
+    # All guests were asked about; the table of inquiries is short, that of studies is long.
+    return and_(Study.id.in_(select(Inquiry.study_id)), Study.guest)
+
+
+def _is_answered(connection: Connection, study_id: int) -> bool:
+    """Tell whether nothing is left to do for those who asked about a study."""
+    under_way = or_(
+        select(Study.id).where(Study.id == study_id, Study.state.not_in(SETTLED_STATES)).exists(),
+        select(Inquiry.study_id)
+        .where(Inquiry.study_id == study_id, Inquiry.quiet_at.is_not(None))
+        .exists(),
+        select(Job.id)
+        .where(
+            or_(*_jobs(study_id)),
+            Job.kind != JobKind.COMMIT,  # it may take days, and the report was sent
+            Job.state != JobState.FAILED,
+        )
+        .exists(),
+    )
+    return not connection.execute(select(under_way)).scalar_one()
+
+
+def _forget(
+    connection: Connection,
+    study_id: int,
+    study_instance_uid: str,
+    erase: Callable[[Belongings], None],
+) -> Belongings:
+    kept = _belongings(connection, study_id, study_instance_uid)
+    connection.execute(delete(Job).where(or_(*_jobs(study_id))))
+    connection.execute(delete(Study).where(Study.id == study_id))
+    erase(kept)
+    return kept
 
 
 def _study_id(connection: Connection, study_instance_uid: str) -> int | None:

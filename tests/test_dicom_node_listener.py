@@ -83,8 +83,10 @@ def test_a_sender_of_128_contexts_gets_all_of_them(node: Node) -> None:
         assert len(opened.accepted_contexts) == 128
 
 
-def test_the_query_listener_stores_nothing(node: Node, bundled: Callable[[str], Path]) -> None:
-    with association(node.query_port, called="SIMILIS_FIND") as opened:
+def test_the_query_retrieve_title_stores_nothing(
+    node: Node, bundled: Callable[[str], Path]
+) -> None:
+    with association(node.query_port, called="SIMILIS_QR") as opened:
         assert store(opened, bundled("CT_small.dcm")) == 0x0122
 
     assert node.catalogue.counts().instances == 0

@@ -198,3 +198,9 @@ def findscu(node: Node, *keys: str, options: tuple[str, ...] = ()) -> str:
     asked = [part for key in ("QueryRetrieveLevel=STUDY", *keys) for part in ("-k", key)]
     target = ("-S", "-v", "-aec", "SIMILIS_QR", "127.0.0.1", node.query_port)
     return peers.run("findscu", *options, *target, *asked).stdout
+
+
+def test_an_identifier_of_a_megabyte_is_refused_where_instances_may_be_larger(node: Node) -> None:
+    (said,), _ = c_find(node.query_port, identifier(TextValue="x" * (1 << 20)))
+
+    assert (said.Status, said.ErrorComment) == (0xA900, "the identifier is larger than 1 MiB")

@@ -34,6 +34,7 @@ UNIQUE_KEYS = {
     Level.SERIES: "SeriesInstanceUID",
     Level.IMAGE: "SOPInstanceUID",
 }
+_MAXIMUM_BYTES = 1 << 20  # the listener takes instances, too, and those may be large
 _UNDEFINED_LENGTH = 0xFFFFFFFF  # PS3.5 7.1.1
 MODALITIES_IN_STUDY = "ModalitiesInStudy"
 _BY_KEYWORD = {attribute.keyword: attribute for attribute in ATTRIBUTES}
@@ -53,8 +54,10 @@ class Identifier:
     def read(cls, event: evt.Event) -> "Identifier":
         """Return the identifier of a request; raise `QueryRefused` when it is no data set."""
         try:
-            dataset = event.identifier
             size = cast(BytesIO, cast(C_FIND, event.request).Identifier).getbuffer().nbytes
+            if size > _MAXIMUM_BYTES:
+                raise QueryRefused("the identifier is larger than 1 MiB")
+            dataset = event.identifier
         except PARSE_ERRORS as error:
             raise QueryRefused("the identifier cannot be read") from error
         if any(_end(dataset.get_item(tag)) > size for tag in dataset.keys()):  # noqa: SIM118, as raw

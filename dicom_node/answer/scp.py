@@ -1,12 +1,18 @@
 """The query listener: two AE titles on one port, told apart by the one that was called.
 
-| called | C-FIND | C-MOVE, C-GET |
-|---|---|---|
-| `SIMILIS_FIND` | by example; at SERIES and IMAGE level without one, ordinary | as below |
-| `SIMILIS_QR` | ordinary | what is kept |
+| called | C-FIND | C-MOVE, C-GET | C-STORE |
+|---|---|---|---|
+| `SIMILIS_FIND` | by example; below STUDY level without one, ordinary | as below | a guest |
+| `SIMILIS_QR` | ordinary | what is kept | refused |
+
+A guest is a study that is sent to be asked about: the answer is a report to the sender, which must
+be a destination.
 """
 
+from collections.abc import Mapping
+
 import structlog
+from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from dicom_node.answer import private
@@ -16,24 +22,28 @@ from dicom_node.answer.query_retrieve import find_matches
 from dicom_node.answer.question import asks_for_similar
 from dicom_node.answer.response import Answers
 from dicom_node.answer.retrieve import RetrieveService, on_get, on_move
-from dicom_node.config import Dicom
+from dicom_node.config import Config
 from dicom_node.contexts import Role, services
-from dicom_node.errors import QueryRefused
+from dicom_node.errors import NowhereToAnswer, QueryRefused
 from dicom_node.listener import Listener, failure, guarded, guarded_iterator, peer
+from dicom_node.receive.intake import Intake
+from dicom_node.receive.scp import on_store, refused
 from index.errors import BadQuery, DatabaseUnavailable
 
 log = structlog.get_logger()
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 Table C.4-1
-# PS3.7 Annex C.5.6: what the query listener says to a C-STORE.
+# PS3.7 Annex C.5.6: what a C-STORE is told where no studies are taken as queries.
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 
-_IDENTIFIER_BYTES = 1 << 20
 
-
-def query_listener(dicom: Dicom, find: FindService, retrieve: RetrieveService) -> Listener:
+def query_listener(
+    config: Config, find: FindService, retrieve: RetrieveService, intake: Intake
+) -> Listener:
     """Open the query listener."""
     private.register()
+    dicom = config.dicom
+    senders = {each.ae_title.strip(): name for name, each in config.destinations.items()}
     return Listener(
         dicom,
         ae_titles=(dicom.find_ae_title, dicom.qr_ae_title),
@@ -43,10 +53,23 @@ def query_listener(dicom: Dicom, find: FindService, retrieve: RetrieveService) -
             (evt.EVT_C_FIND, guarded_iterator(on_find), [find, dicom.find_ae_title]),
             (evt.EVT_C_MOVE, guarded_iterator(on_move), [retrieve]),
             (evt.EVT_C_GET, guarded_iterator(on_get), [retrieve]),
-            (evt.EVT_C_STORE, guarded(lambda event: SOP_CLASS_NOT_SUPPORTED)),
+            (evt.EVT_C_STORE, guarded(on_guest), [intake, dicom.find_ae_title, senders]),
         ],
-        maximum_bytes=_IDENTIFIER_BYTES,
+        maximum_bytes=config.storage.maximum_object_mb << 20,
     )
+
+
+def on_guest(
+    event: evt.Event, intake: Intake, find_ae_title: str, senders: Mapping[str, str]
+) -> Dataset | int:
+    """Answer one C-STORE of a study to be asked about; `senders`: destinations by AE title."""
+    if event.assoc.acceptor.ae_title != find_ae_title:
+        return SOP_CLASS_NOT_SUPPORTED
+    title = event.assoc.requestor.ae_title.strip()
+    if title not in senders:
+        reason = f"no destination has AE title {title}, nowhere to answer"
+        return refused(event, NowhereToAnswer(reason))
+    return on_store(event, intake, asked_by=senders[title])
 
 
 def on_find(event: evt.Event, service: FindService, find_ae_title: str) -> Answers:

@@ -26,6 +26,7 @@ def status(data: DataOption = None, config: ConfigOption = None, json: JsonOptio
     rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
     for what in ("studies", "series"):
         rows += [(what, state, n) for state, n in getattr(counts, what).items()]
+    rows += [("guests", "of the studies", counts.guests)]
     rows += [("instances", "", counts.instances), ("clips", "", counts.clips)]
     for what in ("embeddings", "jobs", "reports"):
         rows += [(what, key, n) for key, n in getattr(counts, what).items()]
@@ -42,6 +43,7 @@ def status(data: DataOption = None, config: ConfigOption = None, json: JsonOptio
 def _as_dict(counts: Counts) -> dict[str, object]:
     return {
         "studies": dict(counts.studies),
+        "guests": counts.guests,
         "series": dict(counts.series),
         "instances": counts.instances,
         "clips": counts.clips,

@@ -18,7 +18,7 @@ from dicom_node.receive.lifecycle import quiet_rule
 from dicom_node.receive.rejection import KEY_OBJECT_SELECTION, read_rejection
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
-from index.errors import CatalogueError
+from index.errors import CatalogueError, KeptElsewhere
 from index.records import Header, Receipt, Recorded
 from index.rejections import Rejects
 
@@ -41,8 +41,12 @@ class Intake:
         source: str,
         check: Callable[[Header], None] | None = None,
         report: bool = True,
+        asked_by: str = "",
     ) -> Receipt | None:
-        """Keep an encoded dataset and catalogue it; None for a report of our own coming back.
+        """Keep an encoded dataset and catalogue it; None where nothing more is to be kept.
+
+        That is a report of our own coming back and, with `asked_by`, an instance of a study that
+        is kept for good. `asked_by` names the destination that sent it to learn what is similar.
 
         `source` names the sender in the log, `check` may refuse the header before anything is
         kept; without `report` its study asks for none. Raises `ObjectRefused`; then nothing was
@@ -51,24 +55,34 @@ class Intake:
         header = read_header(dataset, str(meta.TransferSyntaxUID))
         if check is not None:
             check(header)
-        rejects = self._rejects(header, dataset)
+        rejects = None if asked_by else self._rejects(header, dataset)
         rule = quiet_rule(self._lifecycle, header.modality, report=report)
         try:
-            if header.manufacturer == PRODUCT and self._catalogue.known_report(
-                header.sop_instance_uid
-            ):
+            if self._is_own_report(header):
                 log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
                 return None
+            if asked_by and self._catalogue.inquire_about_kept(header, asked_by, rule):
+                return None
             stored = self._store.write(dataset, with_meta(header, meta))
-            recorded = self._catalogue.record(header, stored, rule, rejects=rejects)
+            recorded = self._catalogue.record(
+                header, stored, rule, rejects=rejects, asked_by=asked_by
+            )
             if not self._store.path(recorded.kept_path).exists():
                 # Its study was forgotten between the two: file gone, row new.
                 self._store.write(dataset, meta)
+        except KeptElsewhere as error:
+            reason = "the instance is kept as part of another study"
+            raise BadIdentity(reason, keyword="SOPInstanceUID") from error
         except CatalogueError as error:
             log.error("catalogue_refused", reason=str(error))
             raise OutOfResources("the catalogue cannot keep it now") from error
         _log(header, recorded, rejects, source)
         return recorded.receipt
+
+    def _is_own_report(self, header: Header) -> bool:
+        return header.manufacturer == PRODUCT and self._catalogue.known_report(
+            header.sop_instance_uid
+        )
 
     def _rejects(self, header: Header, dataset: bytes) -> Rejects | None:
         if header.sop_class_uid != KEY_OBJECT_SELECTION:

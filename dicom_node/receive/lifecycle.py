@@ -23,5 +23,6 @@ def quiet_rule(timers: Lifecycle, modality: str, *, report: bool = True) -> Quie
 
 
 def close_what_is_quiet(catalogue: Catalogue, *, force: bool = False) -> bool:
-    """Close the series and studies whose time has come (`force`: all); say if there were any."""
-    return catalogue.close_quiet(force) + catalogue.close_studies(force) > 0
+    """Close the series, studies and inquiries whose time has come (`force`: all); say if any."""
+    closed = catalogue.close_quiet(force), catalogue.close_studies(force)
+    return sum(closed) + catalogue.close_inquiries(force) > 0

@@ -33,8 +33,11 @@ def storage_listener(
     )
 
 
-def on_store(event: evt.Event, intake: Intake) -> Dataset | int:
-    """Answer one C-STORE (PS3.4 B.2.3): Success once the object and its row are on disk."""
+def on_store(event: evt.Event, intake: Intake, *, asked_by: str = "") -> Dataset | int:
+    """Answer one C-STORE (PS3.4 B.2.3): Success once the object and its row are on disk.
+
+    `asked_by` names the destination that sends it as a query.
+    """
     request = cast(C_STORE, event.request)
     try:
         intake.take(
@@ -44,14 +47,20 @@ def on_store(event: evt.Event, intake: Intake) -> Dataset | int:
             check=same_identity(
                 str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
             ),
+            asked_by=asked_by,
         )
     except ObjectRefused as refusal:
-        log.warning(
-            "object_refused",
-            status=f"{refusal.status:04X}",
-            reason=refusal.reason,
-            sop_instance_uid=str(request.AffectedSOPInstanceUID),
-            source=peer(event),
-        )
-        return failure(refusal.status, refusal.reason, refusal.keyword)
+        return refused(event, refusal)
     return SUCCESS
+
+
+def refused(event: evt.Event, refusal: ObjectRefused) -> Dataset:
+    """Return the status that a refused C-STORE is answered by."""
+    log.warning(
+        "object_refused",
+        status=f"{refusal.status:04X}",
+        reason=refusal.reason,
+        sop_instance_uid=str(cast(C_STORE, event.request).AffectedSOPInstanceUID),
+        source=peer(event),
+    )
+    return failure(refusal.status, refusal.reason, refusal.keyword)

@@ -131,7 +131,7 @@ def serve(folder: Path, count: int, port: int, stop: "multiprocessing.synchroniz
         retrieve_ae_title="SIMILIS_QR",
     )
     retrieve = RetrieveService(parts.catalogue, parts.store, parts.folder.reports, {})
-    listener = query_listener(config.dicom, find, retrieve)
+    listener = query_listener(config, find, retrieve, parts.intake)
     stop.wait()
     listener.stop()
 

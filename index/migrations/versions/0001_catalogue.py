@@ -56,8 +56,18 @@ def upgrade() -> None:
         *uids("study_instance_uid"),
         *texts("study_date", "study_time", "accession_number", "study_id", "study_description"),
         *texts("referring_physician_name", "patient_age", "institution_name"),
+        *columns(sa.Boolean(), "guest"),
+        sa.Column("purge_at", sa.Double(), nullable=True),
         *timed(),
         sa.UniqueConstraint("study_instance_uid"),
+    )
+    op.create_table(
+        "inquiry",
+        *parent("study"),
+        *texts("destination"),
+        *columns(sa.Double(), "asked_at"),
+        sa.Column("quiet_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("study_id", "destination"),
     )
     op.create_table(
         "series",
