@@ -39,7 +39,7 @@ class Intake:
         meta: FileMetaDataset,
         *,
         source: str,
-        check: Callable[[Header], None] | None = None,
+        check: Callable[[Header], None] = lambda header: None,
         report: bool = True,
         asked_by: str = "",
     ) -> Receipt | None:
@@ -47,14 +47,12 @@ class Intake:
 
         That is a report of our own coming back and, with `asked_by`, the destination that sent it
         as a query, an instance of a kept study.
-
         `source` names the sender in the log, `check` may refuse the header before anything is
         kept; without `report` its study asks for none. Raises `ObjectRefused`; then nothing was
         acknowledged and nothing is lost.
         """
         header = read_header(dataset, str(meta.TransferSyntaxUID))
-        if check is not None:
-            check(header)
+        check(header)
         rejects = None if asked_by else self._rejects(header, dataset)
         rule = quiet_rule(self._lifecycle, header.modality, report=report)
         try:
