@@ -19,7 +19,7 @@ from dicom_node.receive.rejection import KEY_OBJECT_SELECTION, read_rejection
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
 from index.errors import CatalogueError, KeptElsewhere
-from index.records import Header, Receipt, Recorded
+from index.records import Header, QuietRule, Receipt, Recorded
 from index.rejections import Rejects
 
 log = structlog.get_logger()
@@ -39,29 +39,27 @@ class Intake:
         meta: FileMetaDataset,
         *,
         source: str,
-        check: Callable[[Header], None] | None = None,
+        check: Callable[[Header], None] = lambda header: None,
         report: bool = True,
         asked_by: str = "",
     ) -> Receipt | None:
         """Keep an encoded dataset and catalogue it; None where nothing more is to be kept.
 
-        That is a report of our own coming back and, with `asked_by`, an instance of a study that
-        is kept for good. `asked_by` names the destination that sent it to learn what is similar.
-
+        That is a report of our own coming back and, with `asked_by`, the destination that sent it
+        as a query, an instance of a kept study.
         `source` names the sender in the log, `check` may refuse the header before anything is
         kept; without `report` its study asks for none. Raises `ObjectRefused`; then nothing was
         acknowledged and nothing is lost.
         """
         header = read_header(dataset, str(meta.TransferSyntaxUID))
-        if check is not None:
-            check(header)
+        check(header)
         rejects = None if asked_by else self._rejects(header, dataset)
         rule = quiet_rule(self._lifecycle, header.modality, report=report)
         try:
             if self._is_own_report(header):
                 log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
                 return None
-            if asked_by and self._catalogue.inquire_about_kept(header, asked_by, rule):
+            if asked_by and self._is_kept(header, asked_by, rule):
                 return None
             stored = self._store.write(dataset, with_meta(header, meta))
             recorded = self._catalogue.record(
@@ -70,9 +68,6 @@ class Intake:
             if not self._store.path(recorded.kept_path).exists():
                 # Its study was forgotten between the two: file gone, row new.
                 self._store.write(dataset, meta)
-        except KeptElsewhere as error:
-            reason = "the instance is kept as part of another study"
-            raise BadIdentity(reason, keyword="SOPInstanceUID") from error
         except CatalogueError as error:
             log.error("catalogue_refused", reason=str(error))
             raise OutOfResources("the catalogue cannot keep it now") from error
@@ -83,6 +78,13 @@ class Intake:
         return header.manufacturer == PRODUCT and self._catalogue.known_report(
             header.sop_instance_uid
         )
+
+    def _is_kept(self, header: Header, asked_by: str, rule: QuietRule) -> bool:
+        try:
+            return self._catalogue.inquire_about_kept(header, asked_by, rule)
+        except KeptElsewhere as error:
+            reason = "the instance is kept as part of another study"
+            raise BadIdentity(reason, keyword="SOPInstanceUID") from error
 
     def _rejects(self, header: Header, dataset: bytes) -> Rejects | None:
         if header.sop_class_uid != KEY_OBJECT_SELECTION:
