@@ -16,6 +16,7 @@ from dicom_node.operate.conformance.entities import (
 )
 from dicom_node.operate.conformance.markdown import Section, code, prose, section, table
 from dicom_node.operate.conformance.statuses import status_codes
+from dicom_node.operate.conformance.web_services import web_security
 
 _STORAGE_ACCEPTED = {
     Role.STORAGE: """
@@ -26,8 +27,8 @@ _STORAGE_ACCEPTED = {
         """,
     Role.QUERY: """
         For the storage sub-operations of a C-GET every storage context is accepted as well, under
-        the rules of the storage listener, with the roles that the requestor proposes. A C-STORE
-        request is refused.
+        the rules of the storage listener, with the roles that the requestor proposes. Of the AE
+        titles of this listener only the one for query by example takes a C-STORE.
         """,
 }
 
@@ -167,7 +168,7 @@ def security() -> Section:
     dicom = SHIPPED.dicom
     return section(
         "Security",
-        section("Security profiles", "None: neither TLS nor audit messages are supported."),
+        section("Security profiles", web_security()),
         section(
             "Association level",
             prose(

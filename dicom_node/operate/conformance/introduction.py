@@ -32,7 +32,7 @@ def overview() -> Section:
             "Network services", table(("SOP class", "SOP class UID", "SCU", "SCP"), _network())
         ),
         section("Media services", "None. `similis import` reads PS3.10 files, but no DICOMDIR."),
-        section("Web services", "None."),
+        section("Web services", "See DICOM web services below."),
     )
 
 

@@ -12,6 +12,7 @@ from dicom_node.answer.response import COMPUTED, FILTERS
 from dicom_node.contexts import Role, services
 from dicom_node.operate.conformance.entities import ENTITIES, SHIPPED, named
 from dicom_node.operate.conformance.markdown import Section, code, prose, section, table
+from dicom_node.operate.conformance.web_services import web_services
 from dicom_node.receive.rejection import CONSEQUENCES, KEY_OBJECT_SELECTION
 from index.attributes import ATTRIBUTES, Level
 from index.criteria import matching
@@ -40,7 +41,7 @@ def supported_services() -> Section:
         _similarity(),
         _ordinary_query(),
         _retrieval(),
-        section("DICOM web services", "None."),
+        section("DICOM web services", web_services()),
         section("Media storage services", "None."),
     )
 
@@ -86,14 +87,22 @@ def _storage() -> Section:
                 for title, each in CONSEQUENCES.items()
             ),
         ),
-        prose(
-            """
-            SCU: reports and what goes out beside them are sent to every configured destination,
-            and again until they are taken, under the same SOP Instance UIDs. A report goes out in
-            the first of its SOP classes that the destination accepts. A document beside it that the
-            destination does not accept is left out.
-            """
-        ),
+        _sent_and_guests(),
+    )
+
+
+def _sent_and_guests() -> str:
+    return prose(
+        f"""
+        {code(_SIMILAR)} takes objects as a query that is not kept, from a sender that is a
+        destination in the configuration: the report goes to that sender alone, nobody finds the
+        study, and it is deleted {SHIPPED.answer.guest_minutes:g} minutes after.
+
+        SCU: reports and what goes out beside them are sent to every configured destination,
+        and again until they are taken, under the same SOP Instance UIDs. A report goes out in
+        the first of its SOP classes that the destination accepts. A document beside it that the
+        destination does not accept is left out.
+        """
     )
 
 
