@@ -23,7 +23,8 @@ def web_security() -> str:
         f"""
         HTTP is served on {code(http.host)}, port {http.port}, until configured otherwise, and
         beyond this machine only with a bearer token or with certificates of clients; TLS by a
-        certificate in the configuration. DICOM associations are not encrypted, audit messages are not sent.
+        certificate in the configuration. DICOM associations are not encrypted,
+        audit messages are not sent.
         """
     )
 
