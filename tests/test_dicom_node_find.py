@@ -224,7 +224,10 @@ def test_a_question_that_names_no_single_study_is_refused_with_the_reason(
 def test_a_cancel_ends_the_answers(library: Library) -> None:
     key = f"StudyInstanceUID={library.uids['query']}"
 
-    said = find(library, key, *BLOCK, "(0099,100C)=200", options=("--cancel", "2"))
+    for _ in range(5):  # on a busy machine the last answer may be out before the cancel is in
+        said = find(library, key, *BLOCK, "(0099,100C)=200", options=("--cancel", "2"))
+        if not said.final.startswith("Success"):
+            break
 
     assert said.final.startswith("Cancel")
     assert 2 <= len(said.answers) < STILLS
