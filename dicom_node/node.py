@@ -17,7 +17,7 @@ from dicom_node.answer.issue import Issuer
 from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.retrieve import RetrieveService
 from dicom_node.answer.scp import query_listener
-from dicom_node.config import Config
+from dicom_node.config import Config, Neighbours
 from dicom_node.listener import Listener
 from dicom_node.loops import Loops
 from dicom_node.operate.forget import forget_guests
@@ -127,6 +127,11 @@ class Node:
             store=parts.store,
             reports=parts.folder.reports,
             peers={peer.ae_title: peer for peer in peers},
+            linked={
+                name: destination.ae_title
+                for name, destination in config.destinations.items()
+                if destination.neighbours is Neighbours.LINKED
+            },
         )
         self._listeners.append(storage_listener(dicom, config.storage, parts.intake, handlers))
         self._listeners.append(query_listener(config, find, retrieve, parts.intake))

@@ -8,7 +8,7 @@ is in `criteria`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, exists, func, select
@@ -19,7 +19,7 @@ from index.db import Database
 from index.lookups import FILE_COLUMNS, read_studies
 from index.matches import ImageRow, OwnObject, SeriesRow
 from index.models import Instance, Report, ReportAttachment, Series, Study
-from index.records import InstanceFile, StudyRow
+from index.records import InstanceFile, ReportState, StudyRow
 
 _PAGE = 500  # studies read in one transaction
 
@@ -123,23 +123,31 @@ class Matching(Database):
         with self.reading() as connection:
             return tuple(InstanceFile(*row) for row in connection.execute(wanted))
 
-    def selected_reports(self, selection: Selection) -> tuple[OwnObject, ...]:
+    def selected_reports(
+        self, selection: Selection, *, withheld: Collection[str] = ()
+    ) -> tuple[OwnObject, ...]:
         """Return the reports of a selection, and what goes out beside them.
 
-        Of reports that supersede one another it is the last, unless the earlier is named.
+        Of reports that supersede one another it is the last, unless the earlier is named; none
+        that holds no longer, none made for a destination whose reports are `withheld`.
         """
         superseded = select(Report.predecessor)
+        handed_out = (
+            Report.destination.not_in(withheld),
+            Report.state != ReportState.OUTDATED,
+            *_selected(selection),
+        )
         reports = (
             select(Report.sop_instance_uid, Report.relative_path)
             .join(Study, Report.study_id == Study.id)
-            .where(*_selected(selection))
+            .where(*handed_out)
             .order_by(Report.id)
         )
         beside = (
             select(ReportAttachment.sop_instance_uid, ReportAttachment.relative_path)
             .join(Report, ReportAttachment.report_id == Report.id)
             .join(Study, Report.study_id == Study.id)
-            .where(*_selected(selection))
+            .where(*handed_out)
             .order_by(Report.id)
         )
         if selection.series:

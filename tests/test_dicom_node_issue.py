@@ -87,6 +87,15 @@ def test_a_destination_may_ask_for_the_real_uids_of_the_cases(
     assert report.ConceptNameCodeSequence[0].CodeValue == "SIM000"
     assert "PertinentOtherEvidenceSequence" in report
 
+    # It names another patient's study: nobody but its destination gets it.
+    keys = ("QueryRetrieveLevel=STUDY", f"StudyInstanceUID={query.StudyInstanceUID}")
+    asked = [part for key in keys for part in ("-k", key)]
+    (tmp_path / "got").mkdir()
+    node_at = ("-aec", "SIMILIS_QR", "127.0.0.1", node.query_port)
+    peers.run("getscu", "-S", "+B", "-od", tmp_path / "got", *node_at, *asked)
+    got = [dcmread(path).SOPInstanceUID for path in (tmp_path / "got").iterdir()]
+    assert got == [query.SOPInstanceUID]
+
 
 def test_a_report_names_its_predecessor_by_the_class_in_which_it_was_sent(
     start_node: Callable[..., Node], pacs: Pacs, tmp_path: Path, new_uid: NewUid

@@ -73,6 +73,7 @@ def test_a_series_comes_whole_and_a_study_with_its_report(library: Library) -> N
         ("image/png", 406),
         ("nonsense", 406),
         (',;"', 406),
+        (",", 200),
     ],
 )
 def test_objects_go_out_only_as_they_are_kept(library: Library, accept: str, status: int) -> None:

@@ -14,7 +14,7 @@ from index.catalogue import Catalogue
 from index.criteria import Key, value_range
 from index.errors import BadQuery
 from index.matching import Selection
-from index.records import Header, NewReport, ReportFile, StoredFile
+from index.records import Header, NewReport, ReportFile, ReportState, StoredFile
 
 BY_KEYWORD = {attribute.keyword: attribute for attribute in ATTRIBUTES}
 FIRST = Header(
@@ -234,3 +234,12 @@ def test_of_reports_the_last_goes_with_its_study_and_any_by_its_name(catalogue: 
     assert reports(series=("7",)) == ["7.2"]
     assert reports(series=("7",), images=("7.1",)) == ["7.1"]
     assert reports(series=("8",)) == []
+
+    selection = Selection(studies=("1.1",))
+    assert catalogue.selected_reports(selection, withheld=["another"]) != ()
+    assert catalogue.selected_reports(selection, withheld=["", "another"]) == ()
+
+    newest = catalogue.report_of("7.2")
+    assert newest is not None
+    catalogue.set_report_state(newest.id, ReportState.OUTDATED)
+    assert reports() == []

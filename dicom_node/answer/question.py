@@ -131,11 +131,14 @@ def read_scope(identifier: Identifier) -> Scope:
     return Scope(text) if text else Scope.OTHER_PATIENTS
 
 
+_IS_LENGTH = 12  # PS3.5 6.2
+
+
 def _maximum(identifier: Identifier, default: int) -> int:
     text = identifier.private(private.MAXIMUM_RESULTS)
     if not text:
         return default
-    if not text.isdecimal() or int(text) < 1:
+    if len(text) > _IS_LENGTH or not text.isdecimal() or int(text) < 1:
         raise QueryRefused(f"{private.MAXIMUM_RESULTS.name} is not a positive number")
     return int(text)
 

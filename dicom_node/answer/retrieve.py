@@ -48,10 +48,23 @@ class RetrieveService:
     store: Store
     reports: Path
     peers: Mapping[str, Destination]
+    # Names of the destinations whose reports name other patients' studies, and their AE titles.
+    linked: Mapping[str, str]
 
-    def files(self, selection: Selection) -> "list[KeptFile]":
-        """Return the files of a selection, then the objects of our own; raises CatalogueError."""
-        kept = [
+    def files(self, selection: Selection, *, receiver: str = "") -> "list[KeptFile]":
+        """Return the files of a selection, then the objects of our own; raises CatalogueError.
+
+        A report that names other patients' studies is for its own destination alone: `receiver`
+        is the AE title that gets the files, if it is one of the configuration.
+        """
+        withheld = [name for name, ae_title in self.linked.items() if ae_title != receiver]
+        reports = self.catalogue.selected_reports(selection, withheld=withheld)
+        own = [_own_file(self.reports / report.relative_path) for report in reports]
+        return self.kept(selection) + own
+
+    def kept(self, selection: Selection) -> "list[KeptFile]":
+        """Return the files of a selection that came from others."""
+        return [
             KeptFile.at(
                 self.store.path(file.relative_path),
                 sop_class=file.sop_class_uid,
@@ -60,8 +73,6 @@ class RetrieveService:
             )
             for file in self.catalogue.selected_files(selection)
         ]
-        reports = self.catalogue.selected_reports(selection)
-        return kept + [_own_file(self.reports / report.relative_path) for report in reports]
 
 
 class KeptFile(Dataset):
@@ -87,7 +98,7 @@ def on_move(event: evt.Event, service: RetrieveService) -> Results:
         log.warning("move_refused", destination=title, source=peer(event))
         yield None, None
         return
-    files, refusal = _selected(event, service)
+    files, refusal = _selected(event, service, receiver=title)
     # pynetdicom connects before it lets a handler refuse.
     contexts = contexts_of(files) or [build_context(VERIFICATION, list(PLAIN))]
     handlers = [
@@ -122,10 +133,12 @@ def _operations(event: evt.Event, files: list[KeptFile], refusal: Dataset | None
         yield PENDING, file
 
 
-def _selected(event: evt.Event, service: RetrieveService) -> tuple[list[KeptFile], Dataset | None]:
+def _selected(
+    event: evt.Event, service: RetrieveService, receiver: str = ""
+) -> tuple[list[KeptFile], Dataset | None]:
     """Return the files that a request names, or why it is refused."""
     try:
-        return service.files(selection_of(Identifier.read(event))), None
+        return service.files(selection_of(Identifier.read(event)), receiver=receiver), None
     except QueryRefused as refused:
         return [], failure(refused.status, refused.reason, refused.keyword)
     except CatalogueError as error:

@@ -24,7 +24,7 @@ class Range:
 
 def ranges(header: str) -> tuple[Range, ...]:
     """Return what a client takes, in the order that it prefers."""
-    read = [_read(text.strip()) for text in _RANGE.findall(header or ANYTHING)]
+    read = [_read(text.strip()) for text in _RANGE.findall(header) or [ANYTHING]]
     return tuple(each for _, each in sorted(read, key=lambda pair: -pair[0]))
 
 

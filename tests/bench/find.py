@@ -130,7 +130,7 @@ def serve(folder: Path, count: int, port: int, stop: "multiprocessing.synchroniz
         encoder="bench",
         retrieve_ae_title="SIMILIS_QR",
     )
-    retrieve = RetrieveService(parts.catalogue, parts.store, parts.folder.reports, {})
+    retrieve = RetrieveService(parts.catalogue, parts.store, parts.folder.reports, {}, {})
     listener = query_listener(config, find, retrieve, parts.intake)
     stop.wait()
     listener.stop()

@@ -69,7 +69,7 @@ def series_thumbnail(
 ) -> Response:
     """Return the middle object of a series as a small picture."""
     side_px = _side_px(viewport, _THUMBNAIL_PX)
-    return _picture(service, kept_files(service, study, series), side_px, accept)
+    return _picture(service, kept_files(service, study, series, own=False), side_px, accept)
 
 
 @router.get("/studies/{study}/thumbnail", response_class=Response, responses=_PICTURES)
@@ -78,7 +78,7 @@ def study_thumbnail(
 ) -> Response:
     """Return the middle object of a study as a small picture."""
     side_px = _side_px(viewport, _THUMBNAIL_PX)
-    return _picture(service, kept_files(service, study), side_px, accept)
+    return _picture(service, kept_files(service, study, own=False), side_px, accept)
 
 
 def _side_px(viewport: str, default: int) -> int:

@@ -42,6 +42,7 @@ _FIELDS = {
 
 # Warnings of PS3.18 8.3.4, and one for what C-FIND answers with FF01.
 _NOT_FUZZY = "The fuzzymatching parameter is not supported. Only literal matching was performed."
+_LAST_OFFSET = 1 << 31
 _MORE = "There are additional results that can be requested."
 _NOT_SUPPORTED = "Some attributes are not supported: they were neither matched nor returned."
 
@@ -50,7 +51,7 @@ class Paging(BaseModel):
     """The parameters of a search that are no attributes; any other parameter is one."""
 
     limit: int = Field(MAXIMUM_RESULTS, ge=0, description=f"results, {MAXIMUM_RESULTS} at most")
-    offset: int = Field(0, ge=0, description="results left out")
+    offset: int = Field(0, ge=0, le=_LAST_OFFSET, description="results left out")
     includefield: list[str] = Field([], description="further attributes; all: those kept")
     fuzzymatching: bool = Field(False, description="not supported: values match literally")
 
@@ -119,7 +120,8 @@ def _search(
     if studies is not None:
         keys["StudyInstanceUID"] = ",".join(studies)
     identifier = identifier_of(level, dict.fromkeys(told, "") | keys, {})
-    stop = page.offset + page.limit + 1
+    limit = min(page.limit, MAXIMUM_RESULTS)
+    stop = page.offset + limit + 1
     found = () if studies == () else matches(identifier, service.find.catalogue)
     responder = Responder(identifier, retrieve_ae_title=service.find.retrieve_ae_title)
     answers = [
@@ -129,10 +131,10 @@ def _search(
     warnings = {
         _NOT_FUZZY: page.fuzzymatching,
         _NOT_SUPPORTED: responder.status != PENDING,
-        _MORE: len(answers) > page.limit,
+        _MORE: len(answers) > limit,
     }
     said = ", ".join(f'299 similis "{text}"' for text, holds in warnings.items() if holds)
-    return DicomJson(answers[: page.limit], headers={"Warning": said} if said else None)
+    return DicomJson(answers[:limit], headers={"Warning": said} if said else None)
 
 
 def _fields(level: Level, wanted: list[str], *, named: int) -> list[str]:
