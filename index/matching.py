@@ -131,12 +131,13 @@ class Matching(Database):
         Of reports that supersede one another it is the last, unless the earlier is named; none
         that holds no longer, none made for a destination whose reports are `withheld`.
         """
-        superseded = select(Report.predecessor)
-        handed_out = (
+        handed_out = [
             Report.destination.not_in(withheld),
             Report.state != ReportState.OUTDATED,
             *_selected(selection),
-        )
+        ]
+        if not selection.images:
+            handed_out.append(Report.sop_instance_uid.not_in(select(Report.predecessor)))
         reports = (
             select(Report.sop_instance_uid, Report.relative_path)
             .join(Study, Report.study_id == Study.id)
@@ -155,9 +156,6 @@ class Matching(Database):
         if selection.images:
             reports = reports.where(Report.sop_instance_uid.in_(selection.images))
             beside = beside.where(ReportAttachment.sop_instance_uid.in_(selection.images))
-        else:
-            reports = reports.where(Report.sop_instance_uid.not_in(superseded))
-            beside = beside.where(Report.sop_instance_uid.not_in(superseded))
         with self.reading() as connection:
             rows = list(connection.execute(reports))
             # An attachment's series is not known here: one is sent with its study, or by its name.
