@@ -4,7 +4,7 @@
 
 Every row trains from nothing with the same count of floating-point operations (`training.flops`),
 then is scored on the eval split, no pooling or whitening chosen. A row that stands in OUT is not
-trained again, one that was cut off goes on. Ends with a table and `scaling.svg`.
+trained again, one that was cut off goes on. A line of scores a row, `scores.json` in its folder.
 """
 
 import json
@@ -137,7 +137,7 @@ def scores(evaluation: Evaluation) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Train and score what is not there yet, then print the table and draw it."""
+    """Train and score what is not there yet, and print a line for each row."""
     torch.set_num_threads(int(os.environ.get("THREADS", "2")))
     out, tflop = Path(os.environ["OUT"]), float(os.environ.get("TFLOP", "400"))
     items = [i for i in read_items(Path(os.environ["DATA"])) if i.modality not in EXCLUDED]
