@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import webs
 from catalogues import Clock, open_catalogue
 from peers import quick_config
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import _config
 from structlog.testing import capture_logs
+from webs import Library, filled_library
 
 from dicom_node.listener import prepare_dicom
 from dicom_node.node import Node
@@ -77,9 +77,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webs.Library]:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     """A node that answers over HTTP; nothing is added to what it holds."""
-    with webs.library(tmp_path_factory.mktemp("web")) as filled:
+    with filled_library(tmp_path_factory.mktemp("web")) as filled:
         yield filled
 
 

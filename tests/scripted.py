@@ -74,6 +74,12 @@ def store(opened: Association, path: Path) -> int | None:
     return int(status.Status) if "Status" in status else None
 
 
+def push(port: int, *paths: Path) -> None:
+    """Send files over one association; each must be taken."""
+    with association(port, contexts_of(paths)) as opened:
+        assert [store(opened, path) for path in paths] == [0x0000] * len(paths)
+
+
 def store_bytes(opened: Association, body: bytes, *, announced: str) -> Dataset:
     """Send any bytes as the data set of a CT slice with the `announced` SOP Instance UID."""
     meta = FileMetaDataset()

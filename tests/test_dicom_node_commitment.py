@@ -8,7 +8,7 @@ from typing import Any
 import peers
 import pytest
 from archives import Archive
-from scripted import association, contexts_of, store
+from scripted import push
 
 from dicom_node.node import Node
 from training import phantoms
@@ -49,7 +49,7 @@ def test_a_report_is_committed_by_an_answer_on_either_association(
     node = start_node(answer=QUICK | {"commitment_wait_s": 60}, destinations=archive.destination())
     archive.node_port = node.port
 
-    push(node, image)
+    push(node.port, image)
     rest(node, {"committed": 1})
 
     assert node.catalogue.counts().studies == {"committed": 1}
@@ -69,7 +69,7 @@ def test_a_commitment_that_never_comes_is_asked_for_again_and_a_late_answer_coun
     )
     archive.node_port = node.port
 
-    push(node, image)
+    push(node.port, image)
     peers.wait_for("the second question", lambda: len(archive.asked) == 2)
 
     first, second = archive.asked
@@ -90,7 +90,7 @@ def test_an_answer_that_nobody_asked_for_is_refused_and_changes_nothing(
     archive = start_archive(answers="never")
     node = start_node(answer=QUICK, destinations=archive.destination())
     archive.node_port = node.port
-    push(node, image)
+    push(node.port, image)
     (asked,) = peers.wait_for("the question", lambda: archive.asked[:1])
 
     asked.TransactionUID = new_uid()
@@ -105,7 +105,7 @@ def test_a_report_that_the_archive_lacks_is_sent_again_as_the_same_document(
     archive = start_archive(lacks=[1, 1, 0])
     node = start_node(answer=QUICK, destinations=archive.destination())
 
-    push(node, image)
+    push(node.port, image)
     rest(node, {"committed": 1})
 
     assert len(archive.kept) == 3
@@ -119,7 +119,7 @@ def test_a_report_that_the_archive_always_lacks_is_given_up_as_failed(
     archive = start_archive(lacks=[1])
     node = start_node(answer=QUICK, destinations=archive.destination())
 
-    push(node, image)
+    push(node.port, image)
     rest(node, {"failed": 1})
 
     assert len(archive.kept) == len(archive.asked) == QUICK["attempts"]
@@ -132,7 +132,7 @@ def test_a_destination_that_never_promises_leaves_the_report_sent_and_the_job_fa
     archive = start_archive(answers="abort")
     node = start_node(answer=QUICK, destinations=archive.destination())
 
-    push(node, image)
+    push(node.port, image)
     peers.wait_for("the end", lambda: node.catalogue.counts().jobs == {"failed": 1})
 
     assert node.catalogue.counts().reports == {"sent": 1}
@@ -146,7 +146,7 @@ def test_a_destination_that_is_not_to_be_asked_is_not_asked(
     archive = start_archive()
     node = start_node(answer=QUICK, destinations=archive.destination(commitment=False))
 
-    push(node, image)
+    push(node.port, image)
     rest(node, {"sent": 1})
 
     assert archive.asked == []
@@ -158,7 +158,7 @@ def test_a_question_survives_a_restart(
     archive = start_archive(answers="never")
     settings = {"answer": QUICK | {"attempts": 50}, "destinations": archive.destination()}
     node = start_node(**settings)
-    push(node, image)
+    push(node.port, image)
     peers.wait_for("the question", lambda: archive.asked)
     node.stop()
 
@@ -174,8 +174,3 @@ def test_a_question_survives_a_restart(
 def rest(node: Node, reports: dict[str, int]) -> None:
     peers.wait_for(f"reports {reports}", lambda: node.catalogue.counts().reports == reports)
     peers.wait_for("rest", lambda: not node.catalogue.counts().jobs)
-
-
-def push(node: Node, path: Path) -> None:
-    with association(node.port, contexts_of([path])) as opened:
-        assert store(opened, path) == 0x0000

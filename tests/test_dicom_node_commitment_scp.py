@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
-from scripted import association, contexts_of, store
+from scripted import push
 
 from dicom_node.node import Node
 from training import phantoms
@@ -77,7 +77,7 @@ def test_what_is_kept_is_promised_on_the_open_association_or_on_a_new_one(
     stay_s: float,
 ) -> None:
     node = start_node(destinations=modality.destination(), lifecycle={"study_quiet_s": 900})
-    push(node, slices)
+    push(node.port, *slices)
     asked = question(new_uid(), slices)
 
     assert modality.ask(node.port, asked, stay_s=stay_s) == 0x0000
@@ -99,7 +99,7 @@ def test_what_is_unknown_damaged_or_of_another_class_is_not_promised(
     new_uid: Callable[[], str],
 ) -> None:
     node = start_node(destinations=modality.destination(), lifecycle={"study_quiet_s": 900})
-    push(node, slices[:2])
+    push(node.port, *slices[:2])
     damaged = node.catalogue.instance_file(dcmread(slices[1]).SOPInstanceUID)
     assert damaged is not None
     path = node.config.data / "store" / damaged.relative_path
@@ -123,7 +123,7 @@ def test_an_answer_owed_survives_a_restart(
 ) -> None:
     retries = {"first_retry_s": 0.2, "longest_retry_s": 0.5}
     node = start_node(answer=retries)  # which does not know the modality
-    push(node, slices)
+    push(node.port, *slices)
     assert modality.ask(node.port, question(new_uid(), slices), stay_s=0) == 0x0000
     peers.wait_for("the failure", lambda: node.catalogue.counts().jobs)
     node.stop()
@@ -165,8 +165,3 @@ def question(transaction_uid: str, paths: Sequence[Path]) -> Dataset:
 
 def uids(items: Sequence[Dataset]) -> list[str]:
     return [item.ReferencedSOPInstanceUID for item in items]
-
-
-def push(node: Node, paths: Sequence[Path]) -> None:
-    with association(node.port, contexts_of(paths)) as opened:
-        assert [store(opened, path) for path in paths] == [0x0000] * len(paths)

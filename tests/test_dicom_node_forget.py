@@ -9,7 +9,7 @@ from pathlib import Path
 import peers
 from archives import Archive
 from pydicom import dcmread
-from scripted import association, contexts_of, dataset_of, store
+from scripted import dataset_of, push
 
 from dicom_node.node import Node
 from training import phantoms
@@ -25,7 +25,7 @@ def test_a_forgotten_study_leaves_nothing_and_those_who_name_it_are_listed(
         node = start_node(destinations=archive.destination(contact_sheet=True))
         first, second = still(tmp_path, new_uid, "A"), still(tmp_path, new_uid, "B")
         for number, path in enumerate((first, second), 1):
-            push(node, path)
+            push(node.port, path)
             peers.wait_for("rest", lambda n=number: peers.at_rest(node.catalogue, n))
         own, naming, sheet = archive.kept
         uid = str(dcmread(first).StudyInstanceUID)
@@ -50,7 +50,7 @@ def test_a_forgotten_study_leaves_nothing_and_those_who_name_it_are_listed(
         assert (counts.instances, counts.clips, counts.jobs) == (1, 1, {})
         assert node.catalogue.study_row(uid) is None
 
-        push(node, first)  # as if it had never been there
+        push(node.port, first)  # as if it had never been there
         peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
         assert node.catalogue.study_query(uid, node.model.model_id) is not None
         assert len(list(data.glob("store/??/*.dcm"))) == 2
@@ -61,7 +61,7 @@ def test_a_study_that_is_unknown_or_not_confirmed_is_not_forgotten(
 ) -> None:
     node = start_node()
     image = still(tmp_path, new_uid, "A")
-    push(node, image)
+    push(node.port, image)
     uid = str(dcmread(image).StudyInstanceUID)
 
     assert forget(node, new_uid(), "--yes", expect=1).stderr.startswith("similis: study 2.25.")
@@ -90,14 +90,5 @@ def forget(
 
 
 def still(folder: Path, new_uid: NewUid, patient_id: str) -> Path:
-    (folder / patient_id).mkdir()
-    path = phantoms.still(folder / patient_id, new_uid=new_uid, size=(64, 48))
-    dataset = dcmread(path)
-    dataset.PatientID = patient_id
-    dataset.save_as(path)
-    return path
-
-
-def push(node: Node, path: Path) -> None:
-    with association(node.port, contexts_of([path])) as opened:
-        assert store(opened, path) == 0x0000
+    folder = folder / patient_id
+    return phantoms.still(folder, new_uid=new_uid, size=(64, 48), patient_id=patient_id)

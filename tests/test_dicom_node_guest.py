@@ -11,14 +11,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import build_context
-from scripted import (
-    Pacs,
-    association,
-    c_find,
-    contexts_of,
-    identifier,
-    store,
-)
+from scripted import Pacs, association, c_find, contexts_of, identifier, push, store
 
 from dicom_node.contexts import STUDY_ROOT_GET
 from dicom_node.node import Node
@@ -66,17 +59,8 @@ def kept(tmp_path: Path, new_uid: NewUid) -> Path:
 
 
 def still(folder: Path, new_uid: NewUid, patient_id: str) -> Path:
-    (folder / patient_id).mkdir()
-    path = phantoms.still(folder / patient_id, new_uid=new_uid, size=(64, 48))
-    dataset = dcmread(path)
-    dataset.PatientID = patient_id
-    dataset.save_as(path)
-    return path
-
-
-def push(node: Node, path: Path) -> None:
-    with association(node.port, contexts_of([path])) as opened:
-        assert store(opened, path) == 0x0000
+    folder = folder / patient_id
+    return phantoms.still(folder, new_uid=new_uid, size=(64, 48), patient_id=patient_id)
 
 
 def ask(node: Node, path: Path) -> int | None:
@@ -88,7 +72,7 @@ def ask(node: Node, path: Path) -> int | None:
 def with_kept(start_node: Callable[..., Node], kept: Path, **sections: Any) -> Node:
     """Start a node that keeps one study, reported to all."""
     node = start_node(**sections)
-    push(node, kept)
+    push(node.port, kept)
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
     return node
 
@@ -239,7 +223,7 @@ def test_a_guest_that_is_pushed_becomes_kept_and_is_reported_to_the_others(
     assert ask(node, guest) == 0x0000
     peers.wait_for("the answer", lambda: len(on_study(sender.kept, guest)) == 2)
 
-    push(node, guest)
+    push(node.port, guest)
     peers.wait_for("the other report", lambda: on_study(pacs.kept, guest) == ["SR"])
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
 

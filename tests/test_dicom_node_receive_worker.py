@@ -12,7 +12,7 @@ from typing import Any
 
 import peers
 from pydicom import dcmread
-from scripted import association, contexts_of, store
+from scripted import association, push
 
 from dicom_node.node import Node
 from training import phantoms
@@ -31,7 +31,7 @@ def test_what_cannot_be_decoded_is_kept_and_put_aside_with_its_reason_and_the_no
 ) -> None:
     node = start_node()
     good = phantoms.still(tmp_path, new_uid=new_uid, size=(64, 48))
-    push(node, [bundled("MR_truncated.dcm"), bundled("JPGLosslessP14SV1_1s_1f_8b.dcm"), good])
+    push(node.port, bundled("MR_truncated.dcm"), bundled("JPGLosslessP14SV1_1s_1f_8b.dcm"), good)
 
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 3))
 
@@ -48,7 +48,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_series_embedded_again(
     start_node: StartNode, tmp_path: Path, new_uid: NewUid, events: Events
 ) -> None:
     node = start_node()
-    push(node, phantoms.ct_series(tmp_path, new_uid=new_uid, slices=60, size=256))
+    push(node.port, *phantoms.ct_series(tmp_path, new_uid=new_uid, slices=60, size=256))
     peers.wait_for("the embedding", lambda: node.catalogue.counts().jobs.get("running"))
 
     os.kill(named(events, "worker_started")[0]["pid"], signal.SIGKILL)
@@ -62,7 +62,7 @@ def test_a_series_that_takes_too_long_twice_is_put_aside_and_the_node_goes_on(
     start_node: StartNode, tmp_path: Path, new_uid: NewUid, events: Events
 ) -> None:
     node = start_node(encoder={"threads": 2, "timeout_s": 0.01})
-    push(node, [phantoms.still(tmp_path, new_uid=new_uid)])
+    push(node.port, phantoms.still(tmp_path, new_uid=new_uid))
 
     peers.wait_for("the end of patience", lambda: named(events, "job_given_up"))
 
@@ -83,19 +83,13 @@ def test_a_late_instance_gives_a_series_that_was_put_aside_another_chance(
     cut = copy.deepcopy(whole)
     cut.PixelData = whole.PixelData[:100]
     cut.save_as(tmp_path / "cut.dcm")
-    push(node, [tmp_path / "cut.dcm"])
+    push(node.port, tmp_path / "cut.dcm")
     peers.wait_for("quarantine", lambda: node.catalogue.counts().quarantined)
 
-    push(node, [tmp_path / f"{whole.SOPInstanceUID}.dcm"])
+    push(node.port, tmp_path / f"{whole.SOPInstanceUID}.dcm")
 
     peers.wait_for("its vector", lambda: node.catalogue.counts().series == {"indexed": 1})
     assert node.catalogue.counts().quarantined == ()
-
-
-def push(node: Node, paths: list[Path]) -> None:
-    with association(node.port, contexts_of(paths)) as opened:
-        for path in paths:
-            assert store(opened, path) == 0x0000
 
 
 def status_of(node: Node) -> Any:

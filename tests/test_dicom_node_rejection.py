@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
-from scripted import association, contexts_of, dataset_of, store
+from scripted import dataset_of, push
 
 from dicom_node.node import Node
 from index.records import PatientKey
@@ -35,12 +35,12 @@ def test_what_a_note_rejects_is_out_of_the_search_before_the_note_is_acknowledge
 ) -> None:
     node = start_node(lifecycle=peers.QUICK)
     study, other = still(tmp_path, new_uid), still(tmp_path, new_uid)
-    push(node, [study, other])
+    push(node.port, study, other)
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
     uid = dcmread(study).StudyInstanceUID
     assert searchable(node, uid)
 
-    push(node, [note(tmp_path, title, [study])])
+    push(node.port, note(tmp_path, title, [study]))
 
     assert not searchable(node, uid)
     assert node.catalogue.instance_file(dcmread(study).SOPInstanceUID) is None
@@ -72,17 +72,17 @@ def test_what_was_rejected_and_is_sent_again_is_taken_as_its_code_says(
 ) -> None:
     node = start_node(lifecycle=peers.QUICK)
     image = still(tmp_path, new_uid)
-    push(node, [image])
-    push(node, [note(tmp_path, title, [image])])
+    push(node.port, image)
+    push(node.port, note(tmp_path, title, [image]))
     sop_instance_uid = dcmread(image).SOPInstanceUID
 
-    push(node, [image])
+    push(node.port, image)
     assert (node.catalogue.instance_file(sop_instance_uid) is not None) is same
 
     dataset = dcmread(image)
     dataset.PatientID = "CORRECTED"
     dataset.save_as(image)
-    push(node, [image])
+    push(node.port, image)
     assert (node.catalogue.instance_file(sop_instance_uid) is not None) is corrected
 
 
@@ -92,8 +92,8 @@ def test_a_note_that_comes_before_what_it_rejects_counts(
     node = start_node(lifecycle=peers.QUICK)
     image = still(tmp_path, new_uid)
 
-    push(node, [note(tmp_path, SAFETY, [image])])
-    push(node, [image])
+    push(node.port, note(tmp_path, SAFETY, [image]))
+    push(node.port, image)
 
     assert node.catalogue.instance_file(dcmread(image).SOPInstanceUID) is None
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
@@ -107,10 +107,10 @@ def test_a_report_is_issued_anew_for_what_is_left_of_a_study(
     with peers.stopped_at_the_end(archive):
         node = start_node(lifecycle=peers.QUICK, destinations=archive.destination())
         slices = phantoms.ct_series(tmp_path / "ct", new_uid=new_uid, slices=4, size=64)
-        push(node, slices)
+        push(node.port, *slices)
         peers.wait_for("the first report", lambda: peers.at_rest(node.catalogue, 1))
 
-        push(node, [note(tmp_path, QUALITY, slices[1:3])])
+        push(node.port, note(tmp_path, QUALITY, slices[1:3]))
         peers.wait_for("the second report", lambda: len(archive.kept) == 2)
         peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
 
@@ -129,9 +129,9 @@ def test_a_key_object_selection_that_is_no_rejection_rejects_nothing(
 ) -> None:
     node = start_node(lifecycle=peers.QUICK)
     image = still(tmp_path, new_uid)
-    push(node, [image])
+    push(node.port, image)
 
-    push(node, [note(tmp_path, codes.DCM.OfInterest, [image])])
+    push(node.port, note(tmp_path, codes.DCM.OfInterest, [image]))
 
     assert node.catalogue.instance_file(dcmread(image).SOPInstanceUID) is not None
 
@@ -143,13 +143,13 @@ def test_a_study_that_is_sent_again_for_another_patient_changes_its_owner_and_it
     with peers.stopped_at_the_end(archive):
         node = start_node(lifecycle=peers.QUICK, destinations=archive.destination())
         image = still(tmp_path, new_uid)
-        push(node, [image])
+        push(node.port, image)
         peers.wait_for("the first report", lambda: peers.at_rest(node.catalogue, 1))
 
         dataset = dcmread(image)
         dataset.PatientID, dataset.PatientName = "MERGED", "After^Merge"
         dataset.save_as(image)
-        push(node, [image])
+        push(node.port, image)
         peers.wait_for("the second report", lambda: len(archive.kept) == 2)
         peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
 
@@ -202,8 +202,3 @@ def named(report: Any) -> set[str]:
 
 def searchable(node: Node, study_uid: str) -> bool:
     return node.catalogue.study_query(study_uid, node.model.model_id) is not None
-
-
-def push(node: Node, paths: Sequence[Path]) -> None:
-    with association(node.port, contexts_of(paths)) as opened:
-        assert [store(opened, path) for path in paths] == [0x0000] * len(paths)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import peers
 import pytest
-from scripted import Pacs, association, contexts_of, destination, store
+from scripted import Pacs, destination, push
 
 from dicom_node.node import Node
 from training import phantoms
@@ -36,7 +36,7 @@ def test_a_report_waits_for_a_pacs_that_is_down_and_survives_a_restart(
     port = peers.free_port()
     settings = {"answer": QUICK_RETRIES, "destinations": destination(port)}
     node = start_node(**settings)
-    push(node, image)
+    push(node.port, image)
     peers.wait_for("the report", lambda: node.catalogue.counts().reports == {"created": 1})
     node.stop()
 
@@ -57,7 +57,7 @@ def test_a_report_is_offered_again_until_it_is_taken_and_then_no_more(
     pacs = start_pacs(0, (0xA700, 0xC000, taken))
     node = start_node(answer=QUICK_RETRIES, destinations=destination(pacs.port))
 
-    push(node, image)
+    push(node.port, image)
     peers.wait_for("its delivery", lambda: node.catalogue.counts().reports == {"sent": 1})
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
 
@@ -71,13 +71,8 @@ def test_a_report_that_nobody_takes_is_given_up_as_failed(
     attempts = {"attempts": 3, "first_retry_s": 0.1, "longest_retry_s": 0.1}
     node = start_node(answer=attempts, destinations=destination(pacs.port))
 
-    push(node, image)
+    push(node.port, image)
     peers.wait_for("the end", lambda: node.catalogue.counts().reports == {"failed": 1})
 
     peers.wait_for("its job", lambda: node.catalogue.counts().jobs == {"failed": 1})
     assert pacs.offered == 3
-
-
-def push(node: Node, path: Path) -> None:
-    with association(node.port, contexts_of([path])) as opened:
-        assert store(opened, path) == 0x0000

@@ -56,7 +56,7 @@ def url_of(node: Node) -> str:
 
 
 @contextmanager
-def library(folder: Path) -> Iterator[Library]:
+def filled_library(folder: Path) -> Iterator[Library]:
     """Start a node and fill it, wait until it rests, stop it in the end."""
     node = Node(peers.quick_config(folder / "data", http={"port": 0, "maximum_upload_mb": 2}))
     with peers.stopped_at_the_end(node):
