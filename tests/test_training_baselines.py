@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_same_padding_is_that_of_tensorflow(
     x = torch.randn(2, 3, size, size, generator=random)
     kernel = torch.randn(4, 3, taps, taps, generator=random)
 
-    found = lite0._convolve({"c.weight": kernel}, "c", x, stride=stride)
+    found = lite0._convolve({"c.weight": kernel, "c.bias": torch.zeros(4)}, "c", x, stride=stride)
 
     padded = functional.pad(x, (*pads, *pads))
     assert found.shape[-1] == -(-size // stride)
@@ -123,8 +124,9 @@ class Read(Mapping[str, torch.Tensor]):
         self.weights, self.used = weights, set[str]()
 
     def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = self.weights[name]
         self.used.add(name)
-        return self.weights[name]
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.weights)
@@ -134,15 +136,36 @@ class Read(Mapping[str, torch.Tensor]):
 
 
 def test_lite0_uses_every_published_tensor_but_the_classifier() -> None:
-    weights = Read(lite0.load_weights())
+    published = Read(published_weights())
 
+    folded = Read(lite0._folded(published))
     with torch.inference_mode():
-        features = lite0.features(weights, torch.zeros(1, 3, 64, 64))
+        features = lite0.features(folded, torch.zeros(1, 3, 64, 64))
 
     assert features.shape == (1, lite0.WIDTH)
     assert features.isfinite().all()
-    counters = {name for name in weights if name.endswith("num_batches_tracked")}
-    assert set(weights) - weights.used - counters == {"_fc.weight", "_fc.bias"}
+    counters = {name for name in published if name.endswith("num_batches_tracked")}
+    assert set(published) - published.used - counters == {"_fc.weight", "_fc.bias"}
+    assert folded.used == set(folded)
+
+
+def test_a_folded_batch_norm_gives_what_the_two_layers_gave() -> None:
+    published, folded = published_weights(), lite0.load_weights()
+    x = torch.randn(2, 3, 17, 23, generator=torch.Generator().manual_seed(0))
+
+    found = lite0._convolve(folded, "_conv_stem", x, stride=2)
+
+    bare = {"s.weight": published["_conv_stem.weight"], "s.bias": torch.zeros(32)}
+    names = ("running_mean", "running_var", "weight", "bias")
+    mean, variance, scale, shift = (published[f"_bn0.{name}"] for name in names)
+    plain = lite0._convolve(bare, "s", x, stride=2)
+    expected = functional.batch_norm(plain, mean, variance, scale, shift, eps=lite0.NORM_EPSILON)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def published_weights() -> dict[str, torch.Tensor]:
+    with as_file(files(lite0._MODULE) / "models" / lite0._FILE) as path:
+        return lite0._checked(path)
 
 
 def test_lite0_finds_a_shifted_picture_nearer_than_another() -> None:

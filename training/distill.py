@@ -36,7 +36,9 @@ class Teacher:
     """EfficientNet-Lite0 on pictures brought to `side_px`; its features as unit rows (N, 1280)."""
 
     def __init__(self, weights: Mapping[str, Tensor], side_px: int) -> None:
-        self._weights, self._side_px = weights, side_px
+        # bf16 is enough for a target, and by far the fastest where there are matrix units.
+        self._weights = {name: tensor.bfloat16() for name, tensor in weights.items()}
+        self._side_px = side_px
 
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> Tensor:
@@ -49,7 +51,7 @@ class Teacher:
         images = functional.interpolate(frames.flatten(0, 1).float() / 255, size, mode="bilinear")
         weights = {name: tensor.to(frames.device) for name, tensor in self._weights.items()}
         # Channels last: convolutions of one channel each are then nearly twice as fast on a CPU.
-        normalised = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        normalised = ((images - mean) / std).to(torch.bfloat16, memory_format=torch.channels_last)
         features = lite0.features(weights, normalised).float()
         return functional.normalize(features.view(*frames.shape[:2], -1).mean(dim=1), dim=-1)
 

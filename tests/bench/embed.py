@@ -85,7 +85,7 @@ def beside_lite0(embedder: Embedder) -> None:
     ready = [tokenise(normalise(clip, extent), embedder.config.patch)] * 64
 
     def theirs(dtype: torch.dtype) -> Callable[[], object]:
-        cast = {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
+        cast = {name: tensor.to(dtype) for name, tensor in weights.items()}
         batch = images.to(dtype).contiguous(memory_format=torch.channels_last)
         return lambda: lite0.features(cast, batch)
 
