@@ -5,6 +5,8 @@ Owns: `DeviceChoice` and the micro-benchmark behind it. Does not own: the batche
 
 import copy
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -38,8 +40,9 @@ def choose(
         return DeviceChoice(device, dtype, "dtype as asked")
     if not _has_bf16(device):
         return DeviceChoice(device, torch.float32, "no fast bf16 here")
-    fp32_s = _trial_s(encoder, device, torch.float32)
-    bf16_s = _trial_s(encoder, device, torch.bfloat16)
+    with _one_thread():
+        fp32_s = _trial_s(encoder, device, torch.float32)
+        bf16_s = _trial_s(encoder, device, torch.bfloat16)
     if bf16_s < fp32_s:
         reason = f"bf16 {fp32_s / bf16_s:.1f}x faster than fp32 here"
         return DeviceChoice(device, torch.bfloat16, reason)
@@ -62,6 +65,17 @@ def _has_bf16(device: str) -> bool:
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for one another would spin for seconds where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _trial_s(encoder: Encoder, device: str, dtype: torch.dtype) -> float:

@@ -1,6 +1,6 @@
 """Embedding processes that a hostile file took over, for the tests of their parent.
 
-A module of its own, since a spawned process has to import what it runs.
+A module of its own, since another process has to import what it runs.
 """
 
 import json

@@ -98,7 +98,7 @@ def quick_config(data: Path, **sections: Any) -> Config:
         "dicom": {"port": 0, "query_port": 0},
         "http": {"enabled": False},
         "lifecycle": QUICK,
-        "encoder": {"threads": 2},
+        "encoder": {"threads": 1},
     }
     return Config.model_validate(settings | sections)
 

@@ -1,6 +1,6 @@
 """Files made to exhaust or crash the worker: each costs one series, and the next one is embedded.
 
-All go through the real, spawned worker with its real limits.
+All go through the real worker process with its real limits.
 """
 
 import os

@@ -4,7 +4,7 @@
     make fuzz FUZZ="--count 500 --seed 7 --keep build/killers"
 
 Each series goes the way of the pipeline: its header through the door of intake, its files by path
-to a spawned worker with time and memory limits. A file that ended a worker is kept under --keep.
+to a worker process with time and memory limits. A file that ended a worker is kept under --keep.
 Fails when the parent meets an error that it does not expect, when a series takes longer than the
 limits allow, or when the totals do not add up.
 """
