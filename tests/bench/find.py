@@ -72,6 +72,7 @@ def fill(parts: Parts, count: int) -> None:
                 {a.column: "" for a in STUDY_ATTRIBUTES}
                 | {"id": n, "state": State.INDEXED, "study_instance_uid": f"1.9.{n}"}
                 | {"patient_id": f"P{n // K}", "patient_name": f"Doe^{n}", "study_date": "20240101"}
+                | {"guest": False}
                 | timed
                 for n in keys
             ],
