@@ -10,7 +10,7 @@ import structlog
 
 from dicom_node.errors import SimilisError, WorkerStopped, WorkerUnavailable
 from dicom_node.log import fault_of
-from index.errors import DatabaseUnavailable, UnknownKey
+from index.errors import DatabaseUnavailable, StudyChanged, UnknownKey
 from index.jobs import Job, JobKind, Jobs
 
 log = structlog.get_logger()
@@ -75,7 +75,7 @@ class Runner:
         except UnknownKey as error:
             log.info("job_without_subject", kind=step.kind, reason=str(error))  # it was forgotten
             self._jobs.finish(job)
-        except SimilisError as error:
+        except (SimilisError, StudyChanged) as error:
             self._failed(step, job, str(error))
         except Exception as error:
             self._failed(step, job, fault_of(error))

@@ -239,6 +239,7 @@ class Report(Base):
     relative_path: Mapped[str] = mapped_column(Text)
     model_id: Mapped[Uid]
     predecessor: Mapped[Uid]
+    linked: Mapped[bool]  # it names the studies of other patients
 
 
 class ReportCase(Base):

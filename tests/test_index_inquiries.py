@@ -58,6 +58,7 @@ def report(catalogue: Catalogue, study_id: int, destination: str) -> None:
     catalogue.save_report(
         NewReport(
             study_id=study_id,
+            revision=1,
             destination=destination,
             sop_instance_uid="1.3.1",
             series_instance_uid="1.3",

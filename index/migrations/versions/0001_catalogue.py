@@ -136,6 +136,7 @@ def create_reports() -> None:
         *uids("sop_instance_uid", "series_instance_uid"),
         *columns(sa.Text(), "relative_path"),
         *uids("model_id", "predecessor"),
+        *columns(sa.Boolean(), "linked"),
         sa.UniqueConstraint("sop_instance_uid"),
         sa.UniqueConstraint("study_id", "destination", "number"),
         sqlite_autoincrement=True,
