@@ -9,7 +9,7 @@
 | `gallery.Gallery` | is searched | allowed, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
-| `removal.Removal` | forgets | belongings, forget_study, time_guests, forget_guest |
+| `removal.Removal` | forgets | belongings, forget_study, time_guests, forget_guest, … |
 | `matching.Matching` | is queried | matching_studies, matching_series, selected_files, … |
 | `lookups.Lookups` | answers | series_files, instance_file, study_row, counts, … |
 

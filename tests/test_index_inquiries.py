@@ -82,8 +82,8 @@ def answered_guest(catalogue: Catalogue, clock: Clock) -> Recorded:
 
 def gone(catalogue: Catalogue) -> list[Belongings]:
     erased: list[Belongings] = []
-    while catalogue.forget_guest(erased.append):
-        pass
+    for study in catalogue.due_guests():
+        catalogue.forget_guest(study, erased.append)
     return erased
 
 
