@@ -2,8 +2,8 @@
 
 | part | what it does | methods |
 |---|---|---|
-| `intake.Intake` | receives | record |
-| `inquiries.Inquiries` | is asked by sending | inquire_about_kept, close_inquiries |
+| `intake.Intake` | receives | record, record_query |
+| `inquiries.Inquiries` | is asked by sending | close_inquiries |
 | `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
 | `gallery.Gallery` | is searched | allowed, case_rows |

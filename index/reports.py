@@ -10,7 +10,17 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    delete,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 
 from index.db import Database
 from index.errors import StudyChanged, UnknownKey
@@ -104,6 +114,12 @@ class Reports(Database):
                 connection,
                 select(Report.__table__).where(Report.id.in_(naming)).order_by(Report.id),
             )
+
+    def report_files(self) -> tuple[str, ...]:
+        """Return the relative paths of all reports and of what goes out beside them."""
+        files = union_all(select(Report.relative_path), select(ReportAttachment.relative_path))
+        with self.reading() as connection:
+            return tuple(connection.execute(files).scalars())
 
     def drop_attachments(self, report_id: int, sop_instance_uids: Collection[str]) -> None:
         """Forget what is not going out beside a report after all."""

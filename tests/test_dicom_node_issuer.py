@@ -17,8 +17,9 @@ from dicom_node.answer.issue import Issuer
 from dicom_node.answer.query import Filters, similar_to_study
 from dicom_node.answer.report import Algorithm
 from dicom_node.config import Config
+from dicom_node.operate.check import Finding, Trouble, check, repair
 from dicom_node.parts import Parts, open_parts, utc_now
-from dicom_node.receive.worker import Thumbnail
+from dicom_node.receive.worker import Model, Thumbnail
 from index.errors import CatalogueError, StudyChanged, UnknownKey
 from index.records import ClipRecord, ReportRow, ReportState
 from index.search import Search
@@ -234,3 +235,30 @@ def test_a_destination_that_is_configured_otherwise_gets_a_report_that_names_cas
 
     assert second.SOPInstanceUID != first.SOPInstanceUID
     assert ("PertinentOtherEvidenceSequence" in second) is (after == "linked")
+
+
+def test_check_names_reports_without_file_and_files_without_report_and_deletes_nothing(
+    desk: Desk,
+) -> None:
+    row = desk.issue()
+    assert row is not None and row.attachments
+    assert findings(desk) == []
+    reports = desk.parts.folder.reports
+    (reports / row.relative_path).unlink()
+    (reports / row.attachments[0].relative_path).rename(reports / "orphan.dcm")
+
+    found = findings(desk)
+
+    assert {(each.trouble, each.subject) for each in found} == {
+        (Trouble.REPORT_UNKNOWN, "orphan.dcm"),
+        (Trouble.REPORT_MISSING, row.relative_path),
+        (Trouble.REPORT_MISSING, row.attachments[0].relative_path),
+    }
+    assert all(repair(desk.parts, each).startswith("nothing: ") for each in found)
+    assert findings(desk) == found
+
+
+def findings(desk: Desk) -> list[Finding]:
+    model = Model(MODEL, "none", "none", trained=False, dim=DIM, device="", reason="")
+    found = check(desk.parts, model, lambda number: None)
+    return [each for each in found if each.trouble is not Trouble.GRAPH_UNUSABLE]

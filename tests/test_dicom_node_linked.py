@@ -38,7 +38,9 @@ def send_both(node: Node, images: list[Path]) -> None:
     """Push the neighbour, then the other study, each until its report was made."""
     for number, image in enumerate(images, 1):
         push(node.port, image)
-        peers.wait_for("the report", lambda n=number: sum(node.catalogue.counts().reports.values()) >= n)
+        peers.wait_for(
+            "the report", lambda n=number: sum(node.catalogue.counts().reports.values()) >= n
+        )
 
 
 def is_linked(report: Dataset) -> bool:

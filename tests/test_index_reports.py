@@ -12,9 +12,7 @@ from index.records import NewReport, ReportedCase, ReportFile, ReportState
 from index.reports import PRECEDING
 
 
-def new_report(
-    study_id: int, uid: str, *, predecessor: str = "", revision: int = 1
-) -> NewReport:
+def new_report(study_id: int, uid: str, *, predecessor: str = "", revision: int = 1) -> NewReport:
     return NewReport(
         study_id=study_id,
         revision=revision,
