@@ -16,6 +16,7 @@ from index.jobs import Job, JobKind, Jobs
 log = structlog.get_logger()
 
 _UNAVAILABLE_S = 30.0
+_OVERTAKEN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,13 @@ class Runner:
         except WorkerStopped:
             self._jobs.give_back(job, delay_s=0.0)
             return False
+        except StudyChanged as error:
+            log.info("report_overtaken", reason=str(error))
+            self._jobs.give_back(job, delay_s=_OVERTAKEN_S)
         except UnknownKey as error:
             log.info("job_without_subject", kind=step.kind, reason=str(error))  # it was forgotten
             self._jobs.finish(job)
-        except (SimilisError, StudyChanged) as error:
+        except SimilisError as error:
             self._failed(step, job, str(error))
         except Exception as error:
             self._failed(step, job, fault_of(error))
