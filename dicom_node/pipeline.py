@@ -19,7 +19,7 @@ from dicom_node.answer.issue import Issuer
 from dicom_node.answer.query import Filters, similar_to_study
 from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.send import reference_of, send
-from dicom_node.config import Answer, Config, Destination
+from dicom_node.config import Answer, Config, Destination, Neighbours
 from dicom_node.errors import CommitmentPending, NotOffered, SendFailed
 from dicom_node.receive.store import Store
 from dicom_node.receive.worker import Embedded, Worker
@@ -34,6 +34,9 @@ from index.vectors import VectorIndex
 log = structlog.get_logger()
 
 _LEASE_S = 120.0
+# Whose sending is asked for again, by the node itself and by who asks about the study.
+_OWED = frozenset({ReportState.FAILED})
+_OWED_TO_INQUIRY = _OWED | {ReportState.SENT, ReportState.COMMITTED}
 
 
 def _unheard(state: State, reason: str) -> None:
@@ -146,7 +149,7 @@ class ReportStep:
             if job.destination:
                 log.warning("inquiry_without_vectors", study=study_uid, to=job.destination)
             return
-        owed = {ReportState.FAILED, ReportState.SENT} if job.destination else {ReportState.FAILED}
+        owed = _OWED_TO_INQUIRY if job.destination else _OWED
         for destination in self._destinations:
             if job.destination not in ("", destination):
                 continue
@@ -183,9 +186,12 @@ class SendStep:
         self.patience = patience_of(config.answer)
 
     def run(self, job: Job) -> None:
-        """Send the report, unless a later one says what it said and more."""
+        """Send the report, unless a later one says what it said and more.
+
+        One that was promised is sent to who asks for it, and the promise stands.
+        """
         report = self._catalogue.report(job.subject_id)
-        if report is None or report.state in (ReportState.COMMITTED, ReportState.OUTDATED):
+        if report is None or report.state is ReportState.OUTDATED:
             return
         last = self._catalogue.last_report(report.study_id, report.destination)
         if last is not None and last.id != report.id:
@@ -193,17 +199,21 @@ class SendStep:
             return
         name = report.destination
         destination = destination_of(self._destinations, name)
+        if report.linked and destination.neighbours is not Neighbours.LINKED:
+            # It was written for who might know other patients: another must take its place.
+            self._jobs.enqueue(JobKind.REPORT, report.study_id, destination=name)
+            return
         paths = self._issuer.paths(report)
         if refused := send(self._requestor, paths, name=name, destination=destination):
             self._issuer.withdraw(report, refused)
-        self._catalogue.set_report_state(report.id, ReportState.SENT)
+        sent = self._catalogue.move_report(report.id, ReportState.SENT)
         log.info("report_sent", sop_instance_uid=report.sop_instance_uid, to=name)
-        if destination.commitment:
+        if sent and destination.commitment:
             self._jobs.enqueue(JobKind.COMMIT, report.id, destination=name)
 
     def give_up(self, job: Job, reason: str) -> None:
         """Mark the report FAILED; it is offered again when its study changes."""
-        self._catalogue.set_report_state(job.subject_id, ReportState.FAILED)
+        self._catalogue.move_report(job.subject_id, ReportState.FAILED)
 
 
 class CommitStep:

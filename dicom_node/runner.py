@@ -10,12 +10,13 @@ import structlog
 
 from dicom_node.errors import SimilisError, WorkerStopped, WorkerUnavailable
 from dicom_node.log import fault_of
-from index.errors import DatabaseUnavailable, UnknownKey
+from index.errors import DatabaseUnavailable, StudyChanged, UnknownKey
 from index.jobs import Job, JobKind, Jobs
 
 log = structlog.get_logger()
 
 _UNAVAILABLE_S = 30.0
+_OVERTAKEN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,9 @@ class Runner:
         except WorkerStopped:
             self._jobs.give_back(job, delay_s=0.0)
             return False
+        except StudyChanged as error:
+            log.info("report_overtaken", reason=str(error))
+            self._jobs.give_back(job, delay_s=_OVERTAKEN_S)
         except UnknownKey as error:
             log.info("job_without_subject", kind=step.kind, reason=str(error))  # it was forgotten
             self._jobs.finish(job)

@@ -2,14 +2,14 @@
 
 | part | what it does | methods |
 |---|---|---|
-| `intake.Intake` | receives | record |
-| `inquiries.Inquiries` | is asked by sending | inquire_about_kept, close_inquiries |
+| `intake.Intake` | receives | record, record_query |
+| `inquiries.Inquiries` | is asked by sending | close_inquiries |
 | `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
 | `gallery.Gallery` | is searched | allowed, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
-| `removal.Removal` | forgets | belongings, forget_study, time_guests, forget_guest |
+| `removal.Removal` | forgets | belongings, forget_study, time_guests, forget_guest, … |
 | `matching.Matching` | is queried | matching_studies, matching_series, selected_files, … |
 | `lookups.Lookups` | answers | series_files, instance_file, study_row, counts, … |
 

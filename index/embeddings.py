@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, insert, sele
 
 from index.db import Database
 from index.errors import UnknownKey
-from index.lifecycle import move_series, put_aside
+from index.lifecycle import move_series, put_aside, study_revision
 from index.models import Clip, Embedding, Series, Study
 from index.records import ClipRecord, PatientKey, StudyVectors, VectorSource
 from index.states import REPORTABLE_STATES, Event
@@ -124,6 +124,7 @@ class Embeddings(Database):
             ).one_or_none()
             if study is None:
                 return None
+            revision = study_revision(connection, study.id)  # first: the clips may be newer
             clips = connection.execute(
                 select(Clip.id, Series.series_instance_uid, Clip.kind, Clip.sources)
                 .join_from(Series, Clip, Clip.series_id == Series.id)
@@ -148,6 +149,7 @@ class Embeddings(Database):
             study_instance_uid=study_instance_uid,
             patient=PatientKey(study.patient_id, study.issuer_of_patient_id),
             state=study.state,
+            revision=revision,
             vectors=np.stack([np.frombuffer(vectors[row.id], STORED) for row in rows]),
             rows=tuple(
                 VectorSource(row.series_instance_uid, row.kind, tuple(row.sources)) for row in rows

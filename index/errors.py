@@ -70,6 +70,14 @@ class UnknownKey(CatalogueError):
         super().__init__(f"There is no {table} {key} in the catalogue (any more).")
 
 
+class StudyChanged(CatalogueError):
+    """The study `study_id` changed while a report on it was written, which no longer holds."""
+
+    def __init__(self, study_id: int) -> None:
+        self.study_id = study_id
+        super().__init__(f"The study {study_id} changed while its report was written: try again.")
+
+
 class KeptElsewhere(CatalogueError):
     """A kept study has the instance `sop_instance_uid`, another one than it was sent in."""
 

@@ -9,38 +9,14 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, and_, insert, literal, select, update
 
 from index.db import Database
-from index.errors import KeptElsewhere
 from index.jobs import JobKind, enqueue
 from index.models import Inquiry, Instance, Series, Study
-from index.records import Header, QuietRule
+from index.records import QuietRule
 from index.states import SETTLED_STATES
 
 
 class Inquiries(Database):
     """The part of the catalogue that knows who asks about a study."""
-
-    def inquire_about_kept(self, header: Header, destination: str, rule: QuietRule) -> bool:
-        """Note that a destination asks about an instance's study; False when that is not kept.
-
-        Raises KeptElsewhere for an instance that another study has, one that is kept: as part of
-        a guest it would take the place of the kept one.
-        """
-        with self.writing() as connection:
-            named = Study.study_instance_uid == header.study_instance_uid
-            kept = select(Study.id).where(named, Study.guest.is_(False))
-            study_id = connection.execute(kept).scalar_one_or_none()
-            if study_id is not None:
-                inquire(connection, study_id, destination, rule=rule, now=self.now())
-                return True
-            elsewhere = (
-                select(literal(1))
-                .join_from(Instance, Series, Instance.series_id == Series.id)
-                .join(Study, Series.study_id == Study.id)
-                .where(Instance.sop_instance_uid == header.sop_instance_uid, Study.guest.is_(False))
-            )
-            if connection.execute(elsewhere).first() is not None:
-                raise KeptElsewhere(header.sop_instance_uid)
-            return False
 
     def close_inquiries(self, force: bool = False) -> int:
         """Ask for a report to everyone who asked about a settled study and fell silent; count them.
@@ -62,6 +38,24 @@ class Inquiries(Database):
                 connection.execute(closed.values(quiet_at=None))
                 enqueue(connection, JobKind.REPORT, study_id, destination=destination, due_at=now)
             return len(rows)
+
+
+def kept_study(connection: Connection, study_instance_uid: str) -> int | None:
+    """Return the id of a study that is kept, and hold it; None for a guest or an unknown one."""
+    named = Study.study_instance_uid == study_instance_uid
+    kept = select(Study.id).where(named, Study.guest.is_(False)).with_for_update()
+    return connection.execute(kept).scalar_one_or_none()
+
+
+def in_kept_study(connection: Connection, sop_instance_uid: str) -> bool:
+    """Tell whether an instance is part of a study that is kept."""
+    found = (
+        select(literal(1))
+        .join_from(Instance, Series, Instance.series_id == Series.id)
+        .join(Study, Series.study_id == Study.id)
+        .where(Instance.sop_instance_uid == sop_instance_uid, Study.guest.is_(False))
+    )
+    return connection.execute(found).first() is not None
 
 
 def inquire(

@@ -7,8 +7,8 @@ only points to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Table, bindparam, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
@@ -21,11 +21,14 @@ from index.attributes import (
     Level,
 )
 from index.db import Database
-from index.inquiries import inquire
+from index.errors import KeptElsewhere
+from index.inquiries import in_kept_study, inquire, kept_study
 from index.models import Base
 from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
 from index.rejections import Rejects, outdate_reports, take_out
 from index.states import Event, State, advance
+
+T = TypeVar("T")
 
 # Core tables and prepared statements: this is the one place where a millisecond counts.
 STUDY = Base.metadata.tables["study"]
@@ -57,54 +60,62 @@ class Intake(Database):
         rule: QuietRule,
         *,
         rejects: Rejects | None = None,
-        asked_by: str = "",
     ) -> Recorded:
         """Enter an instance whose file is on disk; when this returns, so are its rows.
 
         The same bytes again are a DUPLICATE and change nothing, so that a folder taken in twice is
         what it was after the first time. New bytes under a known SOP Instance UID are REPLACED:
         all versions are kept, the newest is current, and the series concerned are DIRTY. With
-        `rejects` the instance is a rejection note: what it names is taken out with it.
-
-        `asked_by` names the destination that sent it as a query: an unknown study is a guest then.
-        Without it a guest becomes a kept study, by the same bytes too.
+        `rejects` the instance is a rejection note: what it names is taken out with it. A guest
+        becomes a kept study, by the same bytes too.
         """
-        try:
-            return self._record(header, stored, rule, rejects, asked_by)
-        except IntegrityError:
-            # Another process made the same study or series first; now it is there (PostgreSQL).
-            return self._record(header, stored, rule, rejects, asked_by)
 
-    def _record(
+        def enter() -> Recorded:
+            with self.writing() as connection:
+                return _Arrival(connection, header, rule, self.now()).enter(stored, rejects)
+
+        return _twice(enter)
+
+    def record_query(
         self,
         header: Header,
         stored: StoredFile,
         rule: QuietRule,
-        rejects: Rejects | None,
+        *,
         asked_by: str,
-    ) -> Recorded:
-        with self.writing() as connection:
-            arrival = _Arrival(connection, header, rule, self.now(), asked_by)
-            versions = connection.execute(_VERSIONS, {"uid": header.sop_instance_uid}).all()
-            same = next((v for v in versions if v.sha256 == stored.sha256), None)
-            if same is not None:
-                arrival.again(same.study_id)
-                return Recorded(
-                    Receipt.DUPLICATE, same.series_id, same.study_id, same.relative_path
-                )
-            study_id = arrival.study()
-            series_id = arrival.series(study_id)
-            for older in (v for v in versions if v.current):
-                arrival.retire(older, series_id)
-            arrival.instance(series_id, stored)
-            return Recorded(
-                Receipt.REPLACED if versions else Receipt.NEW,
-                series_id,
-                study_id,
-                stored.relative_path,
-                rekeyed=arrival.rekeyed,
-                rejected=0 if rejects is None else arrival.reject(rejects),
-            )
+        erase: Callable[[], None],
+    ) -> Recorded | None:
+        """Enter an instance that a destination sent as a query; None where its study is kept.
+
+        Such a study is only asked about, an unknown one becomes a guest. Raises KeptElsewhere for
+        an instance that another study has, one that is kept: as part of a guest it would take its
+        place. Both ways the file is no one's and `erase` must remove it, in the same transaction:
+        an object that is sent to be kept meanwhile waits, and then finds no file.
+        """
+
+        def enter() -> Recorded | None:
+            with self.writing() as connection:
+                arrival = _Arrival(connection, header, rule, self.now(), asked_by)
+                study_id = kept_study(connection, header.study_instance_uid)
+                if study_id is None and not in_kept_study(connection, header.sop_instance_uid):
+                    return arrival.enter(stored)
+                if study_id is not None:
+                    arrival.ask(study_id)
+                if not arrival.knows(stored):
+                    erase()
+                if study_id is None:
+                    raise KeptElsewhere(header.sop_instance_uid)
+                return None
+
+        return _twice(enter)
+
+
+def _twice(enter: Callable[[], T]) -> T:
+    try:
+        return enter()
+    except IntegrityError:
+        # Another process made the same study or series first; now it is there (PostgreSQL).
+        return enter()
 
 
 class _Arrival:
@@ -116,7 +127,7 @@ class _Arrival:
         header: Header,
         rule: QuietRule,
         now: float,
-        asked_by: str,
+        asked_by: str = "",
     ) -> None:
         self._connection = connection
         self._header = header
@@ -127,6 +138,34 @@ class _Arrival:
         self._study_s = None if asked_by else rule.study_s
         self.rekeyed = False  # the study went to another patient
 
+    def enter(self, stored: StoredFile, rejects: Rejects | None = None) -> Recorded:
+        """Make or refresh all rows of the instance whose file is `stored`."""
+        versions = self._versions()
+        same = next((v for v in versions if v.sha256 == stored.sha256), None)
+        if same is not None:
+            self.again(same.study_id)
+            return Recorded(Receipt.DUPLICATE, same.series_id, same.study_id, same.relative_path)
+        study_id = self.study()
+        series_id = self.series(study_id)
+        for older in (v for v in versions if v.current):
+            self.retire(older, series_id)
+        self.instance(series_id, stored)
+        return Recorded(
+            Receipt.REPLACED if versions else Receipt.NEW,
+            series_id,
+            study_id,
+            stored.relative_path,
+            rekeyed=self.rekeyed,
+            rejected=0 if rejects is None else self.reject(rejects),
+        )
+
+    def knows(self, stored: StoredFile) -> bool:
+        """Tell whether a version of the instance has this file."""
+        return any(version.sha256 == stored.sha256 for version in self._versions())
+
+    def _versions(self) -> Sequence[Row[Any]]:
+        return self._connection.execute(_VERSIONS, {"uid": self._header.sop_instance_uid}).all()
+
     def study(self) -> int:
         """Make or refresh the study; return its id."""
         values = _clean(self._header, STUDY_ATTRIBUTES)
@@ -134,7 +173,7 @@ class _Arrival:
         row = self._connection.execute(_STUDY, uid).one_or_none()
         if row is None:
             first = {"guest": bool(self._asked_by), "purge_at": None}
-            return self._asked(self._insert(STUDY, values | first | self._first(self._study_s)))
+            return self.ask(self._insert(STUDY, values | first | self._first(self._study_s)))
         changes: dict[str, Any] = dict(_changes(row, values))
         changes |= {"guest": row.guest and bool(self._asked_by), "purge_at": None}
         if _other_patient(row, values):
@@ -143,7 +182,7 @@ class _Arrival:
             changes |= {a.column: values[a.column] for a in _PATIENT_ATTRIBUTES}
             outdate_reports(self._connection, [row.id])
         self._touch(STUDY, row, self._study_s, changes)
-        return self._asked(int(row.id))
+        return self.ask(int(row.id))
 
     def again(self, study_id: int) -> None:
         """Note that known bytes came: a guest is asked about anew, or kept from now on."""
@@ -154,9 +193,9 @@ class _Arrival:
                 values |= {"burst_started_at": self._now, "quiet_at": self._quiet_at(self._study_s)}
         guest = update(STUDY).where(STUDY.c.id == study_id, STUDY.c.guest)
         self._connection.execute(guest.values(values))
-        self._asked(study_id)
+        self.ask(study_id)
 
-    def _asked(self, study_id: int) -> int:
+    def ask(self, study_id: int) -> int:
         """Note who asks about the study, if someone does; return its id."""
         if self._asked_by:
             inquire(self._connection, study_id, self._asked_by, rule=self._rule, now=self._now)

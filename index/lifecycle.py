@@ -129,6 +129,13 @@ def move_series(
     return state
 
 
+def study_revision(connection: Connection, study_id: int) -> int:
+    """Return a number that every change of a study's instances raises."""
+    # A series goes with its study only, so the sum never falls.
+    revisions = select(func.sum(Series.revision)).where(Series.study_id == study_id)
+    return connection.execute(revisions).scalar_one() or 0
+
+
 def commit_study(connection: Connection, study_id: int) -> State:
     """Let COMMIT happen to a study if all destinations keep its newest report; return its state."""
     newest = (

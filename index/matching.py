@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
 from index.attributes import IMAGE_ATTRIBUTES, SERIES_ATTRIBUTES, Level
 from index.criteria import Key, criterion
@@ -124,15 +124,16 @@ class Matching(Database):
             return tuple(InstanceFile(*row) for row in connection.execute(wanted))
 
     def selected_reports(
-        self, selection: Selection, *, withheld: Collection[str] = ()
+        self, selection: Selection, *, linked_for: Collection[str] = ()
     ) -> tuple[OwnObject, ...]:
         """Return the reports of a selection, and what goes out beside them.
 
         Of reports that supersede one another it is the last, unless the earlier is named; none
-        that holds no longer, none made for a destination whose reports are `withheld`.
+        that holds no longer. One that names other patients' studies is only among them if it was
+        made for one of the destinations `linked_for`.
         """
         handed_out = [
-            Report.destination.not_in(withheld),
+            or_(Report.linked.is_(False), Report.destination.in_(linked_for)),
             Report.state != ReportState.OUTDATED,
             *_selected(selection),
         ]

@@ -66,6 +66,9 @@ Uid = Annotated[str, mapped_column(String(UID_LENGTH))]
 Label = Annotated[str, mapped_column(String(TEXT_LENGTH))]
 Moment = Annotated[float, mapped_column(Double)]
 Score = Annotated[float, mapped_column(Double)]
+# Jobs, workers and the vector index hold keys while a study is forgotten: SQLite would give the
+# highest again.
+NEVER_REUSED = {"sqlite_autoincrement": True}
 Choices = {kind: _choice(kind) for kind in (State, ReportState, JobKind, JobState)}
 
 
@@ -101,6 +104,7 @@ class Study(Timed, Base):
         Index(None, "accession_number"),
         Index(None, "patient_id"),
         Index(None, "state", "quiet_at"),
+        NEVER_REUSED,
     )
 
     id: Mapped[Key]
@@ -130,6 +134,7 @@ class Series(Timed, Base):
         # Some senders reuse a Series Instance UID in another study: two series, then.
         UniqueConstraint("study_id", "series_instance_uid"),
         Index(None, "state", "quiet_at"),
+        NEVER_REUSED,
     )
 
     id: Mapped[Key]
@@ -181,7 +186,7 @@ class Clip(Base):
     """What was embedded as one: a still, a volume or a cine of a series."""
 
     __tablename__ = "clip"
-    __table_args__ = (Index(None, "series_id"),)
+    __table_args__ = (Index(None, "series_id"), NEVER_REUSED)
 
     id: Mapped[Key]
     series_id: Mapped[int] = mapped_column(_BIG, ForeignKey("series.id", ondelete="CASCADE"))
@@ -194,7 +199,7 @@ class Clip(Base):
 class Embedding(Base):
     """A clip's unit vector by one model, as little-endian float32.
 
-    Its id is its label in the vector index, so it is never given twice. `revision` is that of the
+    Its id is its label in the vector index. `revision` is that of the
     series when its files were read; `decoder` names what decoded their pixels.
     """
 
@@ -202,7 +207,7 @@ class Embedding(Base):
     __table_args__ = (
         UniqueConstraint("clip_id", "model_id"),
         Index(None, "model_id"),
-        {"sqlite_autoincrement": True},
+        NEVER_REUSED,
     )
 
     id: Mapped[Key]
@@ -220,6 +225,7 @@ class Report(Base):
     __table_args__ = (
         UniqueConstraint("sop_instance_uid"),
         UniqueConstraint("study_id", "destination", "number"),
+        NEVER_REUSED,
     )
 
     id: Mapped[Key]
@@ -233,6 +239,7 @@ class Report(Base):
     relative_path: Mapped[str] = mapped_column(Text)
     model_id: Mapped[Uid]
     predecessor: Mapped[Uid]
+    linked: Mapped[bool]  # it names the studies of other patients
 
 
 class ReportCase(Base):
@@ -277,7 +284,7 @@ class CommitmentRequest(Base):
     __tablename__ = "commitment_request"
     __table_args__ = (
         UniqueConstraint("transaction_uid", "ae_title"),
-        {"sqlite_autoincrement": True},
+        NEVER_REUSED,
     )
 
     id: Mapped[Key]
@@ -305,7 +312,7 @@ class Job(Base):
     __table_args__ = (
         UniqueConstraint("kind", "subject_id", "destination"),
         Index(None, "state", "due_at"),
-        {"sqlite_autoincrement": True},
+        NEVER_REUSED,
     )
 
     id: Mapped[Key]

@@ -237,6 +237,7 @@ class StudyVectors:
     study_instance_uid: str
     patient: PatientKey
     state: State
+    revision: int  # of the study: it counts every change of its instances
     vectors: NDArray[np.float32]
     rows: tuple[VectorSource, ...]
 
@@ -299,9 +300,13 @@ class ReportFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewReport:
-    """A report to be kept; `predecessor` is the SOP Instance UID of the one it supersedes."""
+    """A report to be kept; `predecessor` is the SOP Instance UID of the one it supersedes.
+
+    `revision` is that of the study it was written on; `linked`: it names other patients' studies.
+    """
 
     study_id: int
+    revision: int
     destination: str
     sop_instance_uid: str
     series_instance_uid: str
@@ -310,6 +315,7 @@ class NewReport:
     cases: tuple[ReportedCase, ...] = ()
     attachments: tuple[ReportFile, ...] = ()
     predecessor: str = ""
+    linked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,3 +335,4 @@ class ReportRow:
     cases: tuple[ReportedCase, ...]
     attachments: tuple[ReportFile, ...]
     predecessor: str
+    linked: bool

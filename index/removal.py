@@ -95,20 +95,37 @@ class Removal(Database):
                 connection.execute(timed.values(purge_at=self.now() + stay_s))
             return len(answered)
 
-    def forget_guest(self, erase: Callable[[Belongings], None]) -> Belongings | None:
-        """Delete a guest whose time has come, as `forget_study` does; None when there is none.
+    def due_guests(self) -> tuple[str, ...]:
+        """Return the guests whose time has come, by Study Instance UID."""
+        due = select(Study.study_instance_uid).where(self._due()).order_by(Study.id)
+        with self.reading() as connection:
+            return tuple(connection.execute(due).scalars())
 
-        Found and deleted in one transaction: one that arrives to be kept meanwhile is kept. What
-        of it was rejected stays rejected: no query may undo that.
+    def forget_guest(
+        self, study_instance_uid: str, erase: Callable[[Belongings], None]
+    ) -> Belongings | None:
+        """Delete a guest as `forget_study` does; None when its time has not come (any more).
+
+        Looked at and deleted in one transaction: one that arrives to be kept meanwhile is kept.
+        What of it was rejected stays rejected: no query may undo that.
         """
+        named = Study.study_instance_uid == study_instance_uid
         with self.writing() as connection:
-            due = select(Study.id, Study.study_instance_uid).where(
-                _guest(), Study.purge_at <= self.now()
-            )
-            for study_id, uid in connection.execute(due.with_for_update()).all():
-                if _is_answered(connection, study_id):  # a report may have to be sent again
-                    return _forget(connection, study_id, uid, erase)
-            return None
+            due = select(Study.id).where(self._due(), named).with_for_update()
+            study_id = connection.execute(due).scalar_one_or_none()
+            if study_id is None or not _is_answered(connection, study_id):
+                return None  # a report may have to be sent again
+            return _forget(connection, study_id, study_instance_uid, erase)
+
+    def postpone_guest(self, study_instance_uid: str, stay_s: float) -> None:
+        """Let a guest that cannot be deleted now stay for `stay_s` more."""
+        named = and_(_guest(), Study.study_instance_uid == study_instance_uid)
+        with self.writing() as connection:
+            later = update(Study).where(named).values(purge_at=self.now() + stay_s)
+            connection.execute(later)
+
+    def _due(self) -> ColumnElement[bool]:
+        return and_(_guest(), Study.purge_at <= self.now())
 
 
 def _guest() -> ColumnElement[bool]:

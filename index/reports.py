@@ -6,16 +6,38 @@ and know the node's own objects again. Does not write or send a report.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    delete,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 
 from index.db import Database
+from index.errors import StudyChanged, UnknownKey
 from index.jobs import JobKind, enqueue
-from index.models import Report, ReportAttachment, ReportCase
+from index.lifecycle import study_revision
+from index.models import Report, ReportAttachment, ReportCase, Study
 from index.records import NewReport, ReportedCase, ReportFile, ReportRow, ReportState
+
+PRECEDING: Mapping[ReportState, frozenset[ReportState]] = {
+    ReportState.CREATED: frozenset({ReportState.SENT}),  # lacking: it is sent again
+    ReportState.SENT: frozenset({ReportState.CREATED, ReportState.SENT, ReportState.FAILED}),
+    ReportState.COMMITTED: frozenset({ReportState.SENT}),
+    ReportState.FAILED: frozenset({ReportState.CREATED, ReportState.SENT, ReportState.FAILED}),
+    ReportState.OUTDATED: frozenset(ReportState),
+}
+"""From which states a report comes into each: a promise outlives that it is sent again, and what
+no longer holds never holds again."""
 
 
 class Reports(Database):
@@ -25,9 +47,11 @@ class Reports(Database):
         """Keep a report whose files are on disk; return its id.
 
         Where it has a destination, a job to send it is made in the same transaction, so that no
-        report is ever kept and forgotten.
+        report is ever kept and forgotten. Raises StudyChanged when the study is no longer at the
+        report's revision, UnknownKey when it was forgotten.
         """
         with self.writing() as connection:
+            _check_revision(connection, report)
             now = self.now()
             last = connection.execute(
                 select(func.max(Report.number)).where(
@@ -45,6 +69,7 @@ class Reports(Database):
                 relative_path=report.relative_path,
                 model_id=report.model_id,
                 predecessor=report.predecessor,
+                linked=report.linked,
             )
             report_id = connection.execute(inserted.returning(Report.id)).scalar_one()
             _insert_parts(connection, report_id, report)
@@ -90,6 +115,12 @@ class Reports(Database):
                 select(Report.__table__).where(Report.id.in_(naming)).order_by(Report.id),
             )
 
+    def report_files(self) -> tuple[str, ...]:
+        """Return the relative paths of all reports and of what goes out beside them."""
+        files = union_all(select(Report.relative_path), select(ReportAttachment.relative_path))
+        with self.reading() as connection:
+            return tuple(connection.execute(files).scalars())
+
     def drop_attachments(self, report_id: int, sop_instance_uids: Collection[str]) -> None:
         """Forget what is not going out beside a report after all."""
         named = ReportAttachment.sop_instance_uid.in_(sop_instance_uids)
@@ -98,15 +129,26 @@ class Reports(Database):
                 delete(ReportAttachment).where(ReportAttachment.report_id == report_id, named)
             )
 
-    def set_report_state(self, report_id: int, state: ReportState) -> None:
-        """Note how far a report has come."""
+    def move_report(self, report_id: int, state: ReportState) -> bool:
+        """Note how far a report has come; False, and no effect, where `PRECEDING` has no way."""
+        allowed = Report.state.in_(PRECEDING[state])
         with self.writing() as connection:
-            connection.execute(update(Report).where(Report.id == report_id).values(state=state))
+            moved = update(Report).where(Report.id == report_id, allowed).values(state=state)
+            return connection.execute(moved).rowcount == 1
 
     def _one(self, *conditions: ColumnElement[bool]) -> ReportRow | None:
         newest = select(Report.__table__).where(*conditions).order_by(Report.number.desc()).limit(1)
         with self.reading() as connection:
             return next(iter(_rows(connection, newest)), None)
+
+
+def _check_revision(connection: Connection, report: NewReport) -> None:
+    """Raise StudyChanged or UnknownKey unless the study is as it was when the report was begun."""
+    locked = select(Study.id).where(Study.id == report.study_id).with_for_update()
+    if connection.execute(locked).first() is None:
+        raise UnknownKey("study", report.study_id)
+    if study_revision(connection, report.study_id) != report.revision:
+        raise StudyChanged(report.study_id)
 
 
 def _insert_parts(connection: Connection, report_id: int, report: NewReport) -> None:
@@ -150,6 +192,7 @@ def _rows(connection: Connection, wanted: Select[Any]) -> tuple[ReportRow, ...]:
             cases=_cases(connection, row.id),
             attachments=_attachments(connection, row.id),
             predecessor=row.predecessor,
+            linked=row.linked,
         )
         for row in connection.execute(wanted).all()
     )

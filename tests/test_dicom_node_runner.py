@@ -7,7 +7,7 @@ from catalogues import Clock, open_catalogue
 
 from dicom_node.errors import SendFailed, WorkerStopped, WorkerUnavailable
 from dicom_node.runner import Patience, Runner
-from index.errors import DatabaseUnavailable
+from index.errors import DatabaseUnavailable, StudyChanged
 from index.jobs import Job, JobKind, Jobs
 
 KINDS = (JobKind.SEND,)
@@ -75,7 +75,7 @@ def test_an_unexpected_error_is_a_failure_like_any_other(jobs: Jobs) -> None:
 
 @pytest.mark.parametrize(
     ("error", "due_s"),
-    [(WorkerUnavailable("no memory"), 30), (WorkerStopped(), 0)],
+    [(WorkerUnavailable("no memory"), 30), (WorkerStopped(), 0), (StudyChanged(1), 5)],
 )
 def test_what_is_no_fault_of_the_job_does_not_count(
     jobs: Jobs, clock: Clock, error: Exception, due_s: float

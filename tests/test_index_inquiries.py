@@ -32,7 +32,25 @@ def receive(
     catalogue: Catalogue, number: int, *, asked_by: str = "", rule: QuietRule = RULE
 ) -> Recorded:
     stored = StoredFile(f"files/{number}.dcm", f"{number:064}", 1024)
-    return catalogue.record(header(number), stored, rule, asked_by=asked_by)
+    if not asked_by:
+        return catalogue.record(header(number), stored, rule)
+    recorded = ask(catalogue, header(number), stored, rule)
+    assert recorded is not None
+    return recorded
+
+
+def ask(
+    catalogue: Catalogue,
+    head: Header,
+    stored: StoredFile,
+    rule: QuietRule = RULE,
+    erased: list[str] | None = None,
+) -> Recorded | None:
+    """Enter an instance that the ward sends as a query."""
+    paths = erased if erased is not None else []
+    return catalogue.record_query(
+        head, stored, rule, asked_by="ward", erase=lambda: paths.append(stored.relative_path)
+    )
 
 
 def settle(catalogue: Catalogue, recorded: Recorded) -> None:
@@ -58,6 +76,7 @@ def report(catalogue: Catalogue, study_id: int, destination: str) -> None:
     catalogue.save_report(
         NewReport(
             study_id=study_id,
+            revision=1,
             destination=destination,
             sop_instance_uid="1.3.1",
             series_instance_uid="1.3",
@@ -81,8 +100,8 @@ def answered_guest(catalogue: Catalogue, clock: Clock) -> Recorded:
 
 def gone(catalogue: Catalogue) -> list[Belongings]:
     erased: list[Belongings] = []
-    while catalogue.forget_guest(erased.append):
-        pass
+    for study in catalogue.due_guests():
+        catalogue.forget_guest(study, erased.append)
     return erased
 
 
@@ -250,7 +269,10 @@ def test_a_kept_study_that_is_asked_about_stays_as_it_is(
     kept = receive(catalogue, 1, rule=QuietRule(series_s=30, study_s=None, cap_s=600))
     settle(catalogue, kept)
 
-    assert catalogue.inquire_about_kept(header(2), "ward", RULE)
+    erased: list[str] = []
+    stored = StoredFile("files/2.dcm", f"{2:064}", 1024)
+    assert ask(catalogue, header(2), stored, erased=erased) is None
+    assert erased == ["files/2.dcm"]
     clock.advance(RULE.cap_s)
     assert catalogue.close_inquiries() == 1
     assert [job.destination for job in finish(catalogue, JobKind.REPORT)] == ["ward"]
@@ -286,6 +308,13 @@ def settle_skipped(catalogue: Catalogue, recorded: Recorded) -> None:
 def test_an_instance_of_a_kept_study_is_refused_as_part_of_a_guest(catalogue: Catalogue) -> None:
     receive(catalogue, 1)
 
-    assert not catalogue.inquire_about_kept(header(2, study="1.7"), "ward", RULE)
-    with pytest.raises(KeptElsewhere, match=r"1\.9\.1 is kept"):
-        catalogue.inquire_about_kept(header(1, study="1.7"), "ward", RULE)
+    erased: list[str] = []
+    same, changed = (StoredFile(f"files/{n}.dcm", f"{n:064}", 1024) for n in (1, 3))
+    for stored in (same, changed):
+        with pytest.raises(KeptElsewhere, match=r"1\.9\.1 is kept"):
+            ask(catalogue, header(1, study="1.7"), stored, erased=erased)
+
+    assert erased == ["files/3.dcm"], "the other one is the kept one's"
+    assert catalogue.study_row("1.7") is None
+    new = StoredFile("files/2.dcm", f"{2:064}", 1024)
+    assert ask(catalogue, header(2, study="1.7"), new) is not None

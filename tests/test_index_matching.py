@@ -216,6 +216,7 @@ def test_of_reports_the_last_goes_with_its_study_and_any_by_its_name(catalogue: 
         catalogue.save_report(
             NewReport(
                 study_id=study_id,
+                revision=1,
                 destination="",
                 sop_instance_uid=uid,
                 series_instance_uid="7",
@@ -235,11 +236,36 @@ def test_of_reports_the_last_goes_with_its_study_and_any_by_its_name(catalogue: 
     assert reports(series=("7",), images=("7.1",)) == ["7.1"]
     assert reports(series=("8",)) == []
 
-    selection = Selection(studies=("1.1",))
-    assert catalogue.selected_reports(selection, withheld=["another"]) != ()
-    assert catalogue.selected_reports(selection, withheld=["", "another"]) == ()
-
     newest = catalogue.report_of("7.2")
     assert newest is not None
-    catalogue.set_report_state(newest.id, ReportState.OUTDATED)
+    catalogue.move_report(newest.id, ReportState.OUTDATED)
     assert reports() == []
+
+
+def test_a_linked_report_is_for_those_who_may_have_it(catalogue: Catalogue) -> None:
+    study_id = put(catalogue, 0, FIRST)
+    for destination, linked in (("linked", True), ("opaque", False)):
+        catalogue.save_report(
+            NewReport(
+                study_id=study_id,
+                revision=1,
+                destination=destination,
+                sop_instance_uid=f"7.{len(destination)}.{linked:d}",
+                series_instance_uid="7",
+                relative_path=f"{destination}.dcm",
+                model_id="m",
+                linked=linked,
+                attachments=(ReportFile(f"8.{linked:d}", "1.2", f"{destination}.9.dcm"),),
+            )
+        )
+
+    def files(*linked_for: str) -> list[str]:
+        selection = Selection(studies=("1.1",))
+        return [
+            own.relative_path
+            for own in catalogue.selected_reports(selection, linked_for=linked_for)
+        ]
+
+    opaque = ["opaque.dcm", "opaque.9.dcm"]
+    assert files() == files("opaque", "another") == opaque
+    assert set(files("linked")) == {*opaque, "linked.dcm", "linked.9.dcm"}

@@ -4,16 +4,17 @@ The files, its own and those beside it, are durable before its row exists; the r
 sends them are one transaction.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import structlog
 from pydicom import dcmread
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from dicom_node.answer.companions import Companions, Thumbnailer
+from dicom_node.answer.evidence import text_of
 from dicom_node.answer.modules import encode
 from dicom_node.answer.query import Answered
 from dicom_node.answer.report import (
@@ -79,32 +80,37 @@ class Issuer:
         )
 
     def issue(self, answered: Answered, destination: str) -> None:
-        """Keep a report for `destination` and have it sent, unless the last one says the same."""
-        study_id = answered.query.study_id
-        last = self._catalogue.last_report(study_id, destination)
-        holds = last is not None and last.state is not ReportState.OUTDATED
-        if last is not None and holds and _same_ranking(last, answered.ranking):
+        """Keep a report for `destination` and have it sent, unless the last one says the same.
+
+        Raises StudyChanged or UnknownKey when the study changed or was forgotten meanwhile.
+        """
+        last = self._catalogue.last_report(answered.query.study_id, destination)
+        linked = self._destinations[destination].neighbours is Neighbours.LINKED
+        if last is not None and last.linked is linked and _holds(last, answered.ranking):
             return
-        identity = self._identity(last)
-        report, *beside = self._documents(answered, identity, self._destinations[destination])
-        files = [self._keep(document) for document in (report, *beside)]
-        self._catalogue.save_report(
-            NewReport(
-                study_id=study_id,
-                destination=destination,
-                sop_instance_uid=str(identity.sop_instance_uid),
-                series_instance_uid=str(identity.series_instance_uid),
-                relative_path=files[0].relative_path,
-                model_id=answered.ranking.model_id,
-                cases=tuple(
-                    ReportedCase(case.rank, case.score, case.study_instance_uid)
-                    for case in answered.ranking.cases
-                ),
-                attachments=tuple(files[1:]),
-                predecessor=last.sop_instance_uid if last else "",
-            )
+        query = self._evidence(answered)
+        superseded = self._superseded(last, query)
+        documents = self._documents(
+            query,
+            answered.ranking,
+            self._identity(superseded),
+            self._destinations[destination],
         )
-        log.info("report_issued", sop_instance_uid=identity.sop_instance_uid, to=destination)
+        report = NewReport(
+            study_id=answered.query.study_id,
+            revision=answered.query.revision,
+            destination=destination,
+            sop_instance_uid=str(documents[0].SOPInstanceUID),
+            series_instance_uid=str(documents[0].SeriesInstanceUID),
+            relative_path=self._path(documents[0]).name,
+            model_id=answered.ranking.model_id,
+            cases=_reported(answered.ranking),
+            attachments=tuple(map(self._attachment, documents[1:])),
+            predecessor=superseded.sop_instance_uid if superseded else "",
+            linked=linked,
+        )
+        self._keep(report, documents)
+        log.info("report_issued", sop_instance_uid=report.sop_instance_uid, to=destination)
 
     def paths(self, report: ReportRow) -> tuple[Path, ...]:
         """Return where the file of `report` lies, and those that go out beside it."""
@@ -124,10 +130,13 @@ class Issuer:
         return self._new_uid()
 
     def _documents(
-        self, answered: Answered, identity: ReportIdentity, destination: Destination
+        self,
+        query: QueryEvidence,
+        ranking: Ranking,
+        identity: ReportIdentity,
+        destination: Destination,
     ) -> list[Dataset]:
         """Return the report, then what goes out beside it."""
-        query, ranking = self._evidence(answered), answered.ranking
         report = build_report(
             query=query,
             ranking=ranking,
@@ -143,10 +152,25 @@ class Issuer:
         beside = self._companions.beside(identity, destination, query=query, ranking=ranking)
         return [report, *beside]
 
-    def _keep(self, document: Dataset) -> ReportFile:
-        path = self._reports / f"{document.SOPInstanceUID}.dcm"
-        write_durably(path, encode(document))
-        return ReportFile(document.SOPInstanceUID, document.SOPClassUID, path.name)
+    def _keep(self, report: NewReport, documents: Sequence[Dataset]) -> None:
+        """Keep files and row, or neither; a crash between leaves files, which `check` finds."""
+        try:
+            for document in documents:
+                write_durably(self._path(document), encode(document))
+            self._catalogue.save_report(report)
+        except BaseException:
+            # An answer may have been lost, not the row; `DatabaseUnavailable` if none can tell.
+            if not self._catalogue.known_report(report.sop_instance_uid):
+                for document in documents:
+                    self._path(document).unlink(missing_ok=True)
+            raise
+
+    def _attachment(self, document: Dataset) -> ReportFile:
+        uid, sop_class = str(document.SOPInstanceUID), str(document.SOPClassUID)
+        return ReportFile(uid, sop_class, self._path(document).name)
+
+    def _path(self, document: Dataset) -> Path:
+        return self._reports / f"{document.SOPInstanceUID}.dcm"
 
     def _find(self, sop_instance_uid: str) -> Path | None:
         file = self._catalogue.instance_file(sop_instance_uid)
@@ -157,12 +181,26 @@ class Issuer:
         files = [self._catalogue.instance_file(case.sop_instance_uid) for case in ranking.cases]
         return {file.sop_instance_uid: file.sop_class_uid for file in files if file is not None}
 
+    def _superseded(self, last: ReportRow | None, query: QueryEvidence) -> ReportRow | None:
+        """Return the last report, unless it is on the patient whom the study belonged to before."""
+        # Only a report that holds no longer can be on another patient.
+        if last is None or last.state is not ReportState.OUTDATED:
+            return last
+        document = self._document(last)
+        same = document is not None and _same_patient(document, query.images[0])
+        return last if same else None
+
+    def _document(self, report: ReportRow) -> FileDataset | None:
+        """Return a report as it was sent; None where its file is lost."""
+        path = self._reports / report.relative_path
+        return dcmread(path, stop_before_pixels=True) if path.exists() else None
+
     def _predecessor(self, last: ReportRow | None) -> tuple[str, str] | None:
         """Return what the last report was sent as; none where its file is lost."""
-        path = None if last is None else self._reports / last.relative_path
-        if path is None or not path.exists():
+        document = None if last is None else self._document(last)
+        if document is None:
             return None
-        meta = dcmread(path, stop_before_pixels=True).file_meta
+        meta = document.file_meta
         return meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
 
     def _identity(self, last: ReportRow | None) -> ReportIdentity:
@@ -189,8 +227,23 @@ class Issuer:
         return QueryEvidence(images=tuple(headers.values()), query_clip_image=keys)
 
 
-def _same_ranking(last: ReportRow, ranking: Ranking) -> bool:
+def _holds(last: ReportRow, ranking: Ranking) -> bool:
     """Whether the same studies stand in the same order: scores alone are no news."""
-    return last.model_id == ranking.model_id and [
-        case.study_instance_uid for case in last.cases
-    ] == [case.study_instance_uid for case in ranking.cases]
+    return (
+        last.state is not ReportState.OUTDATED
+        and last.model_id == ranking.model_id
+        and [case.study_instance_uid for case in last.cases]
+        == [case.study_instance_uid for case in ranking.cases]
+    )
+
+
+def _reported(ranking: Ranking) -> tuple[ReportedCase, ...]:
+    return tuple(
+        ReportedCase(case.rank, case.score, case.study_instance_uid) for case in ranking.cases
+    )
+
+
+def _same_patient(report: Dataset, image: Dataset) -> bool:
+    """Whether both name one patient; an issuer counts where both have one."""
+    issuers = {text_of(each, "IssuerOfPatientID") for each in (report, image)} - {""}
+    return text_of(report, "PatientID") == text_of(image, "PatientID") and len(issuers) <= 1

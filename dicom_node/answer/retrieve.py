@@ -48,17 +48,18 @@ class RetrieveService:
     store: Store
     reports: Path
     peers: Mapping[str, Destination]
-    # Names of the destinations whose reports name other patients' studies, and their AE titles.
+    # Names of the destinations that may know other patients' studies now, and their AE titles.
     linked: Mapping[str, str]
 
     def files(self, selection: Selection, *, receiver: str = "") -> "list[KeptFile]":
         """Return the files of a selection, then the objects of our own; raises CatalogueError.
 
         A report that names other patients' studies is for its own destination alone: `receiver`
-        is the AE title that gets the files, if it is one of the configuration.
+        is the AE title that gets the files, if it is one of the configuration. Nobody gets one
+        whose destination is no longer configured for it.
         """
-        withheld = [name for name, ae_title in self.linked.items() if ae_title != receiver]
-        reports = self.catalogue.selected_reports(selection, withheld=withheld)
+        receivers = [name for name, ae_title in self.linked.items() if ae_title == receiver]
+        reports = self.catalogue.selected_reports(selection, linked_for=receivers)
         own = [_own_file(self.reports / report.relative_path) for report in reports]
         return self.kept(selection) + own
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from dicom_node.errors import ObjectRefused
 from dicom_node.parts import Parts, open_index
+from dicom_node.receive.header import is_guest
 from dicom_node.receive.worker import Model
 from index.jobs import JobKind
 
@@ -17,6 +19,9 @@ class Trouble(StrEnum):
     FILE_DAMAGED = "a file that is not what was received"
     FILE_UNKNOWN = "a whole file without a row"
     FILE_TORN = "a damaged file without a row"
+    FILE_OF_GUEST = "a file without a row that was sent as a query"
+    REPORT_MISSING = "a report whose file is gone"
+    REPORT_UNKNOWN = "a file among the reports without a row"
     SERIES_WITHOUT_VECTOR = "an indexed series without a vector of the configured encoder"
     GRAPH_UNUSABLE = "a vector graph that the next start will build again"
 
@@ -44,6 +49,7 @@ def check(parts: Parts, model: Model, advance: Callable[[int], None]) -> Iterato
             yield Finding(Trouble.FILE_DAMAGED, kept.relative_path)
         advance(1)
     yield from _unknown_files(parts, known)
+    yield from _reports(parts)
     for series_id in parts.catalogue.series_lacking(model.model_id):
         uid = parts.catalogue.series_files(series_id).series_instance_uid
         yield Finding(Trouble.SERIES_WITHOUT_VECTOR, uid, series_id)
@@ -64,7 +70,23 @@ def _unknown_files(parts: Parts, known: set[str]) -> Iterator[Finding]:
         relative = str(path.relative_to(parts.folder.store))
         if relative not in known:
             whole = parts.store.digest_of(relative) == path.stem
-            yield Finding(Trouble.FILE_UNKNOWN if whole else Trouble.FILE_TORN, relative)
+            yield Finding(_kind_of(path) if whole else Trouble.FILE_TORN, relative)
+
+
+def _kind_of(path: Path) -> Trouble:
+    return Trouble.FILE_OF_GUEST if is_guest(path) else Trouble.FILE_UNKNOWN
+
+
+def _reports(parts: Parts) -> Iterator[Finding]:
+    """Yield where files and rows of reports differ."""
+    # The files first: a report that is saved meanwhile has both.
+    found = {path.name for path in parts.folder.reports.iterdir()}
+    known = set(parts.catalogue.report_files())
+    for name in sorted(found - known):
+        yield Finding(Trouble.REPORT_UNKNOWN, name)
+    for name in sorted(known - found):
+        if not (parts.folder.reports / name).exists():
+            yield Finding(Trouble.REPORT_MISSING, name)
 
 
 def _bring_back(parts: Parts, finding: Finding) -> str:
@@ -84,6 +106,14 @@ def _leave(parts: Parts, finding: Finding) -> str:
     return "nothing: no sender was told that it is kept, it may be deleted"
 
 
+def _bring_report_back(parts: Parts, finding: Finding) -> str:
+    return "nothing: bring it back from a backup"
+
+
+def _leave_report(parts: Parts, finding: Finding) -> str:
+    return "nothing: no report has it; where no node is running, it may be deleted"
+
+
 def _embed_again(parts: Parts, finding: Finding) -> str:
     parts.jobs.enqueue(JobKind.EMBED, finding.key)
     return "queued: a running node, or the next `similis import`, embeds it"
@@ -98,6 +128,9 @@ _REPAIRS: dict[Trouble, Callable[[Parts, Finding], str]] = {
     Trouble.FILE_DAMAGED: _bring_back,
     Trouble.FILE_UNKNOWN: _take_in,
     Trouble.FILE_TORN: _leave,
+    Trouble.FILE_OF_GUEST: _leave,
+    Trouble.REPORT_MISSING: _bring_report_back,
+    Trouble.REPORT_UNKNOWN: _leave_report,
     Trouble.SERIES_WITHOUT_VECTOR: _embed_again,
     Trouble.GRAPH_UNUSABLE: _wait,
 }

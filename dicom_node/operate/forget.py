@@ -9,6 +9,8 @@ from index.removal import Belongings
 
 log = structlog.get_logger()
 
+_AGAIN_S = 600.0  # after which a guest is tried again whose files cannot be removed
+
 
 def forget(parts: Parts, study_instance_uid: str) -> Belongings | None:
     """Delete a study and return what was kept of it; None when it is unknown.
@@ -20,10 +22,18 @@ def forget(parts: Parts, study_instance_uid: str) -> Belongings | None:
 
 
 def forget_guests(parts: Parts) -> None:
-    """Delete the guests that were answered long enough ago; raises `OSError` as `forget` does."""
-    parts.catalogue.time_guests(parts.config.answer.guest_minutes * 60)
-    while kept := parts.catalogue.forget_guest(partial(_erase, parts)):
-        log.info("guest_forgotten", study=kept.study_instance_uid, instances=kept.instances)
+    """Delete the guests that were answered long enough ago; one that cannot be is tried later."""
+    catalogue = parts.catalogue
+    catalogue.time_guests(parts.config.answer.guest_minutes * 60)
+    for study in catalogue.due_guests():
+        try:
+            kept = catalogue.forget_guest(study, partial(_erase, parts))
+        except OSError as error:
+            log.error("guest_not_forgotten", study=study, reason=error.strerror)
+            catalogue.postpone_guest(study, _AGAIN_S)
+        else:
+            if kept is not None:
+                log.info("guest_forgotten", study=study, instances=kept.instances)
 
 
 def _erase(parts: Parts, kept: Belongings) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import read_dataset, read_file_meta_info, read_preamble
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
@@ -47,6 +47,9 @@ DICOMDIR = "a DICOMDIR: the files it lists are taken in by themselves"
 # What a report may quote of a query image stands before the pixels: up to the request (0040,xxxx).
 _LAST_EVIDENCE = Tag(0x0040, 0xFFFF)
 _LAST_BEFORE_PIXELS = Tag(0x7FDF, 0xFFFF)
+
+# Private Information Creator UID (PS3.10 Table 7.1-1) of a file that was sent as a query.
+_GUEST = "2.25.172382500392896018441397937692805984372"
 
 # Everything pydicom's parser lets out on bytes that are no dataset.
 PARSE_ERRORS = (
@@ -158,11 +161,22 @@ def _beginning(path: Path) -> tuple[FileMetaDataset, bytes]:
         return split_file(BytesIO(file.read(_HEADER_BYTES)))
 
 
-def with_meta(header: Header, meta: FileMetaDataset) -> FileMetaDataset:
-    """Return `meta` completed with what a kept file must say about itself (PS3.10 Table 7.1-1)."""
+def with_meta(header: Header, meta: FileMetaDataset, *, guest: bool = False) -> FileMetaDataset:
+    """Return `meta` completed with what a kept file must say about itself (PS3.10 Table 7.1-1).
+
+    A `guest`'s file says that it was sent as a query: without its row nothing else tells.
+    """
     meta.MediaStorageSOPClassUID = UID(header.sop_class_uid)
     meta.MediaStorageSOPInstanceUID = UID(header.sop_instance_uid)
+    if guest:
+        meta.PrivateInformationCreatorUID = UID(_GUEST)
+        meta.PrivateInformation = b"guest\0"
     return meta
+
+
+def is_guest(path: Path) -> bool:
+    """Tell whether the file at `path` was sent as a query; raises `OSError`."""
+    return bool(read_file_meta_info(path).get("PrivateInformationCreatorUID") == _GUEST)
 
 
 def _parse(

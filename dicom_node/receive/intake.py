@@ -5,6 +5,7 @@ and their row are on disk; everything after that is a job that can be repeated.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO
 
 import structlog
@@ -19,7 +20,7 @@ from dicom_node.receive.rejection import KEY_OBJECT_SELECTION, read_rejection
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
 from index.errors import CatalogueError, KeptElsewhere
-from index.records import Header, QuietRule, Receipt, Recorded
+from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
 from index.rejections import Rejects
 
 log = structlog.get_logger()
@@ -55,19 +56,18 @@ class Intake:
         check(header)
         rejects = None if asked_by else self._rejects(header, dataset)
         rule = quiet_rule(self._lifecycle, header.modality, report=report)
+        complete = with_meta(header, meta, guest=bool(asked_by))
         try:
             if self._is_own_report(header):
                 log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
                 return None
-            if asked_by and self._is_kept(header, asked_by, rule):
+            stored = self._store.write(dataset, complete)
+            recorded = self._record(header, stored, rule, rejects=rejects, asked_by=asked_by)
+            if recorded is None:
                 return None
-            stored = self._store.write(dataset, with_meta(header, meta))
-            recorded = self._catalogue.record(
-                header, stored, rule, rejects=rejects, asked_by=asked_by
-            )
             if not self._store.path(recorded.kept_path).exists():
-                # Its study was forgotten between the two: file gone, row new.
-                self._store.write(dataset, meta)
+                # Forgotten, or erased as part of a query, between the two: file gone, row new.
+                self._store.write(dataset, complete)
         except CatalogueError as error:
             log.error("catalogue_refused", reason=str(error))
             raise OutOfResources("the catalogue cannot keep it now") from error
@@ -79,9 +79,22 @@ class Intake:
             header.sop_instance_uid
         )
 
-    def _is_kept(self, header: Header, asked_by: str, rule: QuietRule) -> bool:
+    def _record(
+        self,
+        header: Header,
+        stored: StoredFile,
+        rule: QuietRule,
+        *,
+        rejects: Rejects | None,
+        asked_by: str,
+    ) -> Recorded | None:
+        if not asked_by:
+            return self._catalogue.record(header, stored, rule, rejects=rejects)
+        erase = partial(self._store.erase, [stored.relative_path])
         try:
-            return self._catalogue.inquire_about_kept(header, asked_by, rule)
+            return self._catalogue.record_query(
+                header, stored, rule, asked_by=asked_by, erase=erase
+            )
         except KeptElsewhere as error:
             reason = "the instance is kept as part of another study"
             raise BadIdentity(reason, keyword="SOPInstanceUID") from error

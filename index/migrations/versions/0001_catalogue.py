@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("purge_at", sa.Double(), nullable=True),
         *timed(),
         sa.UniqueConstraint("study_instance_uid"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "inquiry",
@@ -80,6 +81,7 @@ def upgrade() -> None:
         *texts("reason"),
         *timed(),
         sa.UniqueConstraint("study_id", "series_instance_uid"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "instance",
@@ -102,6 +104,7 @@ def upgrade() -> None:
         *texts("kind"),
         *columns(sa.Integer(), "frames"),
         *columns(sa.JSON(), "sources"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "embedding",
@@ -133,8 +136,10 @@ def create_reports() -> None:
         *uids("sop_instance_uid", "series_instance_uid"),
         *columns(sa.Text(), "relative_path"),
         *uids("model_id", "predecessor"),
+        *columns(sa.Boolean(), "linked"),
         sa.UniqueConstraint("sop_instance_uid"),
         sa.UniqueConstraint("study_id", "destination", "number"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "report_case",

@@ -1,0 +1,203 @@
+"""The files of guests: written before their rows, gone after them, whatever stands in the way."""
+
+from collections.abc import Callable, Iterator, MutableMapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from catalogues import Clock
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
+
+from dicom_node.config import Config
+from dicom_node.errors import BadIdentity
+from dicom_node.operate.check import Finding, Trouble, check, repair
+from dicom_node.operate.forget import forget_guests
+from dicom_node.parts import Parts, open_parts
+from dicom_node.receive.header import split_file
+from dicom_node.receive.intake import Intake
+from dicom_node.receive.store import Store
+from dicom_node.receive.worker import Model
+from index.jobs import JobKind
+from index.records import Receipt, StoredFile
+from training import phantoms
+
+NewUid = Callable[[], str]
+Events = list[MutableMapping[str, Any]]
+QUICK = {"series_quiet_s": 0.0, "study_quiet_s": 0.0, "quiet_s_by_modality": {}}
+
+
+@pytest.fixture
+def parts(tmp_path: Path, clock: Clock) -> Iterator[Parts]:
+    settings = {"data": tmp_path / "data", "lifecycle": QUICK, "answer": {"guest_minutes": 0}}
+    parts = open_parts(Config.model_validate(settings), clock=clock)
+    yield parts
+    parts.close()
+
+
+@pytest.fixture
+def images(tmp_path: Path, new_uid: NewUid) -> list[Dataset]:
+    """Return two studies of one image each."""
+    return [
+        dcmread(phantoms.still(tmp_path / str(number), new_uid=new_uid, size=(64, 48)))
+        for number in range(2)
+    ]
+
+
+class Meddled(Store):
+    """A store after each write of which something happens."""
+
+    def __init__(self, folder: Path, then: Callable[[], object]) -> None:
+        super().__init__(folder)
+        self._then = then
+
+    def write(self, dataset: bytes, meta: FileMetaDataset) -> StoredFile:
+        stored = super().write(dataset, meta)
+        self._then()
+        return stored
+
+
+def meddled(parts: Parts, then: Callable[[], object]) -> Intake:
+    """Return an intake to which something happens between file and row."""
+    return Intake(Meddled(parts.folder.store, then), parts.catalogue, parts.config.lifecycle)
+
+
+def take(intake: Intake, image: Dataset, *, asked_by: str = "") -> Receipt | None:
+    meta, dataset = split_file(BytesIO(_bytes(image)))
+    return intake.take(dataset, meta, source="test", asked_by=asked_by)
+
+
+def another(image: Dataset, new_uid: NewUid) -> Dataset:
+    """Return another image of the same series."""
+    copy = dcmread(BytesIO(_bytes(image)))
+    copy.SOPInstanceUID = copy.file_meta.MediaStorageSOPInstanceUID = UID(new_uid())
+    return copy
+
+
+def _bytes(image: Dataset) -> bytes:
+    file = BytesIO()
+    image.save_as(file)
+    return file.getvalue()
+
+
+def files(parts: Parts) -> set[Path]:
+    return set(parts.folder.store.glob("??/*.dcm"))
+
+
+def answer(parts: Parts, images: list[Dataset]) -> None:
+    """Take the images in as guests, and pass over them: there is nothing left to answer."""
+    for image in images:
+        assert take(parts.intake, image, asked_by="ward") is Receipt.NEW
+    parts.catalogue.close_quiet(force=True)
+    for series_id in range(1, len(images) + 1):
+        parts.catalogue.skip(series_id, 1, "nothing to embed")
+    parts.catalogue.close_inquiries(force=True)
+    for kind in JobKind:
+        while job := parts.jobs.claim([kind], "tester", 60):
+            parts.jobs.finish(job)
+
+
+def test_a_guest_whose_file_cannot_be_removed_does_not_keep_the_others(
+    parts: Parts, images: list[Dataset], events: Events, clock: Clock
+) -> None:
+    answer(parts, images)
+    stuck = images[0]
+    (kept,) = parts.catalogue.series_files(1).files
+    path = parts.store.path(kept.relative_path)
+    content = path.read_bytes()
+    path.unlink()
+    path.mkdir()  # nobody can unlink a folder, not even root
+
+    forget_guests(parts)
+    forget_guests(parts)
+
+    assert parts.catalogue.counts().guests == 1
+    assert parts.catalogue.study_row(str(stuck.StudyInstanceUID)) is not None
+    failed = [line for line in events if line["event"] == "guest_not_forgotten"]
+    assert [line["study"] for line in failed] == [stuck.StudyInstanceUID]
+
+    path.rmdir()
+    path.write_bytes(content)
+    clock.advance(3600)
+    forget_guests(parts)
+    assert parts.catalogue.counts().guests == 0
+    assert files(parts) == set()
+
+
+def test_a_study_that_becomes_kept_while_it_is_sent_as_a_query_is_only_asked_about(
+    parts: Parts, images: list[Dataset], new_uid: NewUid
+) -> None:
+    image = images[0]
+    query = meddled(parts, lambda: take(parts.intake, image))
+
+    assert take(query, another(image, new_uid), asked_by="ward") is None
+
+    row = parts.catalogue.study_row(str(image.StudyInstanceUID))
+    assert row is not None
+    assert row.instances == 1
+    assert parts.catalogue.counts().guests == 0
+    assert len(files(parts)) == 1, "what was sent as a query is not kept"
+    parts.catalogue.close_quiet(force=True)
+    parts.catalogue.skip(1, 1, "nothing to embed")
+    assert parts.catalogue.close_inquiries(force=True) == 1
+
+
+def test_the_same_bytes_that_become_kept_while_they_are_sent_as_a_query_stay(
+    parts: Parts, images: list[Dataset]
+) -> None:
+    query = meddled(parts, lambda: take(parts.intake, images[0]))
+
+    assert take(query, images[0], asked_by="ward") is None
+
+    assert len(files(parts)) == 1
+    assert parts.catalogue.counts().instances == 1
+
+
+def test_an_instance_that_becomes_kept_elsewhere_is_refused_as_part_of_a_query(
+    parts: Parts, images: list[Dataset]
+) -> None:
+    guest, kept = images
+    kept.SOPInstanceUID = guest.SOPInstanceUID
+    query = meddled(parts, lambda: take(parts.intake, kept))
+
+    with pytest.raises(BadIdentity, match="kept as part of another study"):
+        take(query, guest, asked_by="ward")
+
+    assert parts.catalogue.study_row(str(guest.StudyInstanceUID)) is None
+    assert len(files(parts)) == 1
+
+
+class PowerFailure(Exception):
+    """The node ends here."""
+
+
+def fail() -> None:
+    raise PowerFailure
+
+
+@pytest.mark.parametrize("asked_by", ["ward", ""])
+def test_a_file_without_a_row_is_taken_in_by_repair_unless_it_was_sent_as_a_query(
+    parts: Parts, images: list[Dataset], asked_by: str
+) -> None:
+    with pytest.raises(PowerFailure):
+        take(meddled(parts, fail), images[0], asked_by=asked_by)
+    (orphan,) = files(parts)
+
+    (finding,) = findings(parts)
+    done = repair(parts, finding)
+
+    assert finding.subject == str(orphan.relative_to(parts.folder.store))
+    if asked_by:
+        assert finding.trouble is Trouble.FILE_OF_GUEST
+        assert "may be deleted" in done
+        assert (parts.catalogue.counts().instances, findings(parts)) == (0, [finding])
+    else:
+        assert done == "taken in"
+        assert (parts.catalogue.counts().instances, findings(parts)) == (1, [])
+
+
+def findings(parts: Parts) -> list[Finding]:
+    model = Model("0123456789abcdef", "none", "none", trained=False, dim=8, device="", reason="")
+    return list(check(parts, model, lambda number: None))
