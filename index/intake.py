@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, insert, literal, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from index.attributes import (
@@ -24,21 +24,19 @@ from index.db import Database
 from index.inquiries import inquire
 from index.models import Base
 from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
-from index.rejections import Rejects, outdate_reports, take_out
+from index.rejections import Rejects, TakenOut, is_rejected, outdate_reports, take_out
 from index.states import Event, State, advance
 
 # Core tables and prepared statements: this is the one place where a millisecond counts.
 STUDY = Base.metadata.tables["study"]
 SERIES = Base.metadata.tables["series"]
 INSTANCE = Base.metadata.tables["instance"]
-REJECTION = Base.metadata.tables["rejection"]
 
 _VERSIONS = (
     select(INSTANCE, SERIES.c.study_id)
     .join_from(INSTANCE, SERIES)
     .where(INSTANCE.c.sop_instance_uid == bindparam("uid"))
 )
-_REJECTED = select(literal(1)).where(REJECTION.c.sop_instance_uid == bindparam("uid"))
 _STUDY = select(STUDY).where(STUDY.c.study_instance_uid == bindparam("uid")).with_for_update()
 _SERIES = select(SERIES).where(
     SERIES.c.study_id == bindparam("study"), SERIES.c.series_instance_uid == bindparam("uid")
@@ -92,18 +90,21 @@ class Intake(Database):
                 return Recorded(
                     Receipt.DUPLICATE, same.series_id, same.study_id, same.relative_path
                 )
+            # Before its study goes to the patient of the note.
+            taken_out = TakenOut(0, 0, ()) if rejects is None else arrival.reject(rejects)
             study_id = arrival.study()
             series_id = arrival.series(study_id)
             for older in (v for v in versions if v.current):
                 arrival.retire(older, series_id)
-            arrival.instance(series_id, stored)
+            arrival.instance(series_id, stored, is_known=bool(versions))
             return Recorded(
                 Receipt.REPLACED if versions else Receipt.NEW,
                 series_id,
                 study_id,
                 stored.relative_path,
                 rekeyed=arrival.rekeyed,
-                rejected=0 if rejects is None else arrival.reject(rejects),
+                rejected=taken_out.instances,
+                foreign=taken_out.foreign,
             )
 
 
@@ -120,6 +121,7 @@ class _Arrival:
     ) -> None:
         self._connection = connection
         self._header = header
+        self._study_values = _clean(header, STUDY_ATTRIBUTES)
         self._rule = rule
         self._now = now
         self._asked_by = asked_by
@@ -129,7 +131,7 @@ class _Arrival:
 
     def study(self) -> int:
         """Make or refresh the study; return its id."""
-        values = _clean(self._header, STUDY_ATTRIBUTES)
+        values = self._study_values
         uid = {"uid": values["study_instance_uid"]}
         row = self._connection.execute(_STUDY, uid).one_or_none()
         if row is None:
@@ -174,13 +176,19 @@ class _Arrival:
         self._touch(SERIES, row, self._rule.series_s, changes)
         return int(row.id)
 
-    def instance(self, series_id: int, stored: StoredFile) -> None:
+    def instance(self, series_id: int, stored: StoredFile, *, is_known: bool) -> None:
         """Insert the instance as the current version, unless it was rejected for good."""
-        uid = {"uid": self._header.sop_instance_uid}
-        rejected = self._connection.execute(_REJECTED, uid).first() is not None
+        values = _clean(self._header, IMAGE_ATTRIBUTES)
+        rejected = is_rejected(
+            self._connection,
+            values["sop_instance_uid"],
+            study_instance_uid=self._study_values["study_instance_uid"],
+            patient_id=self._study_values["patient_id"],
+            is_known=is_known,
+        )
         self._insert(
             INSTANCE,
-            _clean(self._header, IMAGE_ATTRIBUTES)
+            values
             | {
                 "series_id": series_id,
                 "transfer_syntax_uid": self._header.transfer_syntax_uid,
@@ -199,12 +207,12 @@ class _Arrival:
         if version.series_id != series_id:
             self._lost_some(version.series_id)
 
-    def reject(self, rejects: Rejects) -> int:
-        """Take out what a rejection note names; return how many instances were found."""
-        taken_out = take_out(self._connection, rejects)
+    def reject(self, rejects: Rejects) -> TakenOut:
+        """Take out what a rejection note names, of the patient whom it names."""
+        taken_out = take_out(self._connection, rejects, self._study_values["patient_id"])
         for series_id in taken_out.series_ids:
             self._lost_some(series_id)
-        return taken_out.instances
+        return taken_out
 
     def _lost_some(self, series_id: int) -> None:
         """Tell a series and its study that they are no longer what they were."""

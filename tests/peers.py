@@ -22,8 +22,9 @@ from typing import Any
 import pytest
 from pynetdicom import evt
 
-from dicom_node.config import Config, load
+from dicom_node.config import Config
 from dicom_node.listener import is_cancelled
+from dicom_node.settings import load
 from index.catalogue import Catalogue
 
 # Debian's DCMTK and Orthanc leave Nagle's algorithm on, which costs 45 ms an instance.
