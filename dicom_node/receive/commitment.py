@@ -47,7 +47,7 @@ log = structlog.get_logger()
 NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119
 NO_SUCH_ACTION = 0x0123
 # A peer that wants the answer on its own association stays silent for it; one that releases, or
-# goes on to push, gets it on a new one: what it sends would be taken for what it says to the answer.
+# goes on to push, gets it on a new one, for what it sends would be taken for its reply.
 _SILENCE_S = 1.0
 _DELAY_S = _SILENCE_S + 0.1
 _LEASE_S = 600.0  # a long study is read byte by byte
