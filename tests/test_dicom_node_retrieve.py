@@ -220,7 +220,11 @@ def test_a_file_that_is_gone_has_failed_and_the_others_are_sent(archive: Archive
 
 def test_a_report_whose_file_is_gone_has_failed_and_the_others_are_sent(archive: Archive) -> None:
     study = dcmread(archive.plain[0]).StudyInstanceUID
-    *_, report = (kept for kept in archive.pacs.kept if kept.StudyInstanceUID == study)
+    *_, report = (
+        kept
+        for kept in archive.pacs.kept
+        if (kept.StudyInstanceUID, kept.Modality) == (study, "SR")
+    )
     path = archive.node.config.data / "reports" / f"{report.SOPInstanceUID}.dcm"
     contexts = [
         build_context(STUDY_ROOT_GET, ExplicitVRLittleEndian),
