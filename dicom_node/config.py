@@ -1,17 +1,12 @@
-"""The configuration: read once, typed, unknown keys refused, every value knows its source.
+"""The configuration: every key with its type, its default and what it means; unknown ones refused.
 
-Order of precedence, lowest first: defaults, `similis.toml`, environment (`SIMILIS_DICOM__PORT`),
-command-line flags. `similis config` prints the result with the sources.
+Does not know where values come from: see `settings`.
 """
 
 import ipaddress
-import os
-import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import (
     BaseModel,
@@ -19,18 +14,21 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from dicom_node.errors import ConfigError
-
-ENVIRONMENT_PREFIX = "SIMILIS_"
 CATALOGUE_FILE = "catalogue.sqlite"
 MINIMUM_TOKEN_LENGTH = 16
 
 # PS3.5 Table 6.2-1: AE is at most 16 characters of the default repertoire, no backslash.
-AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
+# Spaces around it say nothing (PS3.5 6.2).
+AeTitle = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$"),
+]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -70,6 +68,13 @@ class Dicom(Section):
     maximum_pdu_bytes: int = Field(131072, ge=4096, description="PDU size offered to peers")
     maximum_associations: int = Field(50, ge=1, description="at once, per listener")
     network_timeout_s: Seconds = Field(60.0, description="silence after which a peer is dropped")
+
+    @field_validator("qr_ae_title")
+    @classmethod
+    def _told_apart(cls, title: str, info: ValidationInfo) -> str:
+        if title == info.data.get("find_ae_title"):
+            raise ValueError("is also find_ae_title: they share a port and must differ")
+        return title
 
 
 class Http(Section):
@@ -121,6 +126,9 @@ class Storage(Section):
     minimum_free_mb: int = Field(
         256, ge=0, description="below this much free disk a C-STORE is answered A700"
     )
+    rejection_notes: bool = Field(
+        True, description="whether a rejection note takes out what it names"
+    )
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
 
 
@@ -153,7 +161,7 @@ class Answer(Section):
     k: int = Field(10, ge=1, le=200, description="cases per answer unless asked otherwise")
     maximum_k: int = Field(200, ge=1, le=1000, description="cases per answer at most")
     minimum_score: float = Field(-1.0, ge=-1, le=1, description="cosine below which none is named")
-    retrieve_ae_title: str = Field(
+    retrieve_ae_title: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
         "", description="AE title to retrieve matches from; empty: this node's own"
     )
     wait_s: Seconds = Field(
@@ -220,116 +228,21 @@ class Config(Section):
         {}, description="whom a C-MOVE may send to besides the destinations, by name"
     )
 
+    @field_validator("destinations", "peers")
+    @classmethod
+    def _one_of_each_title(
+        cls, named: dict[str, Destination], info: ValidationInfo
+    ) -> dict[str, Destination]:
+        """Refuse an AE title that means two: one could get what is for the other."""
+        others = info.data.get("destinations", {}) if info.field_name == "peers" else {}
+        names = {each.ae_title: f"destinations.{name}" for name, each in others.items()}
+        for name, each in named.items():
+            here = f"{info.field_name}.{name}"
+            if (there := names.setdefault(each.ae_title, here)) != here:
+                raise ValueError(f"{there} and {here} have the same ae_title, {each.ae_title}")
+        return named
+
     @property
     def database_url(self) -> str:
         """The catalogue's URL, SQLite in the data folder unless configured."""
         return self.storage.database_url or f"sqlite:///{self.data / CATALOGUE_FILE}"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One value and where it came from: `default`, the file's path, `environment` or `flag`."""
-
-    key: str
-    value: object
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A configuration with the source of every value."""
-
-    config: Config
-    sources: Mapping[str, str]
-
-    def settings(self) -> Iterator[Setting]:
-        """Yield every leaf value in the order of the classes above."""
-        for key, value in _leaves(self.config.model_dump(mode="json")):
-            yield Setting(key, value, self.sources.get(key, "default"))
-
-
-def load(
-    path: Path | None,
-    *,
-    flags: Mapping[str, object] | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> Loaded:
-    """Read the configuration; raise `ConfigError` naming the key and the source at fault.
-
-    `path` None means `similis.toml` in the working folder if there is one. `flags` are dotted
-    keys (`dicom.port`); those that are None are ignored.
-    """
-    layers: list[tuple[str, dict[str, Any]]] = []
-    file = path or Path("similis.toml")
-    if path or file.exists():
-        layers.append((str(file), _read_toml(file)))
-    layers.append(("environment", _nest(_environment_keys(environment))))
-    layers.append(
-        ("flag", _nest({key: value for key, value in (flags or {}).items() if value is not None}))
-    )
-    merged: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for source, layer in layers:
-        _merge(merged, layer)
-        sources.update({key: source for key, _ in _leaves(layer)})
-    try:
-        return Loaded(Config.model_validate(merged), sources)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(key, _source_of(key, sources), first["msg"]) from error
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError("--config", str(path), error.strerror or "cannot be read") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError("--config", str(path), f"is not TOML: {error}") from error
-
-
-def _environment_keys(environment: Mapping[str, str]) -> dict[str, object]:
-    return {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): value
-        for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX)
-    }
-
-
-def _nest(dotted: Mapping[str, object]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for key, value in dotted.items():
-        *parents, leaf = key.split(".")
-        table = nested
-        for parent in parents:
-            below = table.setdefault(parent, {})
-            table = below if isinstance(below, dict) else {}
-        table[leaf] = value
-    return nested
-
-
-def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    for key, value in layer.items():
-        if isinstance(value, Mapping):
-            below = into.setdefault(key, {})
-            if isinstance(below, dict):
-                _merge(below, value)
-                continue
-        into[key] = value
-
-
-def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _source_of(key: str, sources: Mapping[str, str]) -> str:
-    near = [
-        source for name, source in sources.items() if name.startswith(key) or key.startswith(name)
-    ]
-    return near[0] if near else "default"

@@ -1,6 +1,8 @@
 """A DICOM listener on pynetdicom: socket options, accepted peers, and the guard around handlers."""
 
+import select
 import socket
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +29,8 @@ _COMMENT_LENGTH = 64  # ErrorComment is LO (PS3.7 Annex C)
 PROCESSING_FAILURE = 0x0110  # PS3.7 Annex C.5.10
 UNABLE_TO_PROCESS = 0xC002  # PS3.4 Table C.4-1 leaves Cxxx to the implementation
 _NEGOTIATION_S = 10.0  # PS3.8 9.1.5: the ARTIM timer
+MESSAGES_AHEAD = 32  # answers wait in memory for their peer, and are no news by then
+_REACTOR_S = 0.001
 
 
 def prepare_dicom() -> None:
@@ -221,6 +225,31 @@ def peer(event: evt.Event) -> str:
     """Return `AE@address` of the sender, for the log."""
     requestor = event.assoc.requestor
     return f"{requestor.ae_title}@{requestor.address}"
+
+
+def is_cancelled(event: evt.Event) -> bool:
+    """Tell whether a peer wants no more answers; to be asked before each of them.
+
+    pynetdicom reads nothing while it has something to send, so a C-CANCEL would be read after the
+    last answer: where many are ready, this waits until they are sent and what came meanwhile is
+    read. A peer that is gone wants no more.
+    """
+    dul = event.assoc.dul
+    if dul.to_provider_queue.qsize() >= MESSAGES_AHEAD:
+        while dul.is_alive() and (dul.to_provider_queue.qsize() or _is_unread(event.assoc)):
+            time.sleep(_REACTOR_S)
+    return event.is_cancelled or not dul.is_alive()
+
+
+def _is_unread(association: Association) -> bool:
+    """Tell whether a peer has sent something that pynetdicom has not read yet."""
+    connection = _connection(association)
+    if connection is None:
+        return False
+    try:
+        return bool(select.select([connection], [], [], 0)[0])
+    except (OSError, ValueError):  # closed meanwhile
+        return False
 
 
 def answer_at_once(event: evt.Event) -> None:

@@ -200,7 +200,7 @@ class Node:
         ]
         for step in steps:
             self._loops.repeat(step.kind, partial(runner.next, step))
-        return promises.handler, questions.handler
+        return promises.handler, *questions.handlers
 
     def _warn_of_other_models(self, catalogue: Catalogue) -> None:
         lacking = len(catalogue.series_lacking(self.model.model_id))

@@ -68,7 +68,9 @@ def open_parts(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Pa
         store=store,
         catalogue=catalogue,
         jobs=Jobs(engine, clock),
-        intake=Intake(store, catalogue, config.lifecycle),
+        intake=Intake(
+            store, catalogue, config.lifecycle, rejection_notes=config.storage.rejection_notes
+        ),
     )
 
 

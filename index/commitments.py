@@ -72,8 +72,8 @@ class Commitments(Database):
     def ask_commitment(self, report_id: int, transaction_uid: str) -> None:
         """Note that the destination of a report is asked whether it keeps it."""
         with self.writing() as connection:
-            asked = insert(Commitment).values(transaction_uid=transaction_uid, report_id=report_id)
-            connection.execute(asked)
+            asked = {"transaction_uid": transaction_uid, "report_id": report_id, "denied": False}
+            connection.execute(insert(Commitment).values(asked))
 
     def settle_commitment(
         self,
@@ -86,8 +86,8 @@ class Commitments(Database):
     ) -> Settlement:
         """Take an answer in: `committed` and `failed` are SOP Instance UIDs.
 
-        A report that is lacking is to be sent again, after `pause_s(n)` when it was asked for n
-        times, unless that was `attempts` times.
+        A report that is lacking is to be sent again, after `pause_s(n)` when that was answered n
+        times, unless that was `attempts` times. Silence is no answer and does not count.
         """
         with self.writing() as connection:
             asked = select(Commitment.report_id).where(
@@ -105,7 +105,7 @@ class Commitments(Database):
                 return Settlement.SETTLED
             objects = _objects(connection, report_id, report.sop_instance_uid)
             if not objects.isdisjoint(failed):
-                times = _times_asked(connection, report_id)
+                times = _times_denied(connection, report_id, transaction_uid)
                 due_at = None if times >= attempts else self.now() + pause_s(times)
                 return _send_again(connection, report_id, report.destination, due_at)
             if not objects <= set(committed):
@@ -115,18 +115,20 @@ class Commitments(Database):
             return Settlement.COMMITTED
 
     def save_request(self, request: PeerRequest, *, delay_s: float) -> int:
-        """Keep a peer's question, to be answered after `delay_s`; asked twice, it is one."""
+        """Keep a peer's question, to be answered after `delay_s`; asked twice, the last counts."""
+        instances = [[r.sop_class_uid, r.sop_instance_uid] for r in request.references]
         with self.writing() as connection:
-            same = select(CommitmentRequest.id).where(
+            again = update(CommitmentRequest).where(
                 CommitmentRequest.transaction_uid == request.transaction_uid,
                 CommitmentRequest.ae_title == request.ae_title,
             )
-            key = connection.execute(same).scalar_one_or_none()
+            asked_again = again.values(instances=instances).returning(CommitmentRequest.id)
+            key = connection.execute(asked_again).scalar_one_or_none()
             if key is None:
                 inserted = insert(CommitmentRequest).values(
                     transaction_uid=request.transaction_uid,
                     ae_title=request.ae_title,
-                    instances=[[r.sop_class_uid, r.sop_instance_uid] for r in request.references],
+                    instances=instances,
                 )
                 key = connection.execute(inserted.returning(CommitmentRequest.id)).scalar_one()
             enqueue(connection, JobKind.ANSWER, key, due_at=self.now() + delay_s)
@@ -148,9 +150,16 @@ class Commitments(Database):
         return PeerRequest(row.transaction_uid, row.ae_title, references)
 
     def drop_request(self, key: int) -> None:
-        """Forget a peer's question: it was answered, or nobody can be told."""
+        """Forget a peer's question that was answered, or that nobody can be told the answer of.
+
+        One that was asked again meanwhile stays, for the job that answers it runs again.
+        """
         with self.writing() as connection:
-            connection.execute(delete(CommitmentRequest).where(CommitmentRequest.id == key))
+            asked_again = select(Job.id).where(
+                Job.kind == JobKind.ANSWER, Job.subject_id == key, Job.again
+            )
+            answered = delete(CommitmentRequest).where(CommitmentRequest.id == key)
+            connection.execute(answered.where(~asked_again.exists()))
 
     def kept_version(self, sop_instance_uid: str) -> KeptVersion | None:
         """Return the newest version of an instance; a guest is not kept."""
@@ -175,8 +184,11 @@ def _objects(connection: Connection, report_id: int, sop_instance_uid: str) -> s
     return {sop_instance_uid, *connection.execute(attached).scalars()}
 
 
-def _times_asked(connection: Connection, report_id: int) -> int:
-    counted = select(func.count()).where(Commitment.report_id == report_id)
+def _times_denied(connection: Connection, report_id: int, transaction_uid: str) -> int:
+    """Note that an answer was no; return how many were for this report."""
+    answered = update(Commitment).where(Commitment.transaction_uid == transaction_uid)
+    connection.execute(answered.values(denied=True))
+    counted = select(func.count()).where(Commitment.report_id == report_id, Commitment.denied)
     return connection.execute(counted).scalar_one()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Table, bindparam, insert, literal, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from index.attributes import (
@@ -25,7 +25,7 @@ from index.errors import KeptElsewhere
 from index.inquiries import in_kept_study, inquire, kept_study
 from index.models import Base
 from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
-from index.rejections import Rejects, outdate_reports, take_out
+from index.rejections import Rejects, TakenOut, is_rejected, outdate_reports, take_out
 from index.states import Event, State, advance
 
 T = TypeVar("T")
@@ -34,14 +34,12 @@ T = TypeVar("T")
 STUDY = Base.metadata.tables["study"]
 SERIES = Base.metadata.tables["series"]
 INSTANCE = Base.metadata.tables["instance"]
-REJECTION = Base.metadata.tables["rejection"]
 
 _VERSIONS = (
     select(INSTANCE, SERIES.c.study_id)
     .join_from(INSTANCE, SERIES)
     .where(INSTANCE.c.sop_instance_uid == bindparam("uid"))
 )
-_REJECTED = select(literal(1)).where(REJECTION.c.sop_instance_uid == bindparam("uid"))
 _STUDY = select(STUDY).where(STUDY.c.study_instance_uid == bindparam("uid")).with_for_update()
 _SERIES = select(SERIES).where(
     SERIES.c.study_id == bindparam("study"), SERIES.c.series_instance_uid == bindparam("uid")
@@ -131,6 +129,7 @@ class _Arrival:
     ) -> None:
         self._connection = connection
         self._header = header
+        self._study_values = _clean(header, STUDY_ATTRIBUTES)
         self._rule = rule
         self._now = now
         self._asked_by = asked_by
@@ -145,18 +144,21 @@ class _Arrival:
         if same is not None:
             self.again(same.study_id)
             return Recorded(Receipt.DUPLICATE, same.series_id, same.study_id, same.relative_path)
+        # Before its study goes to the patient of the note.
+        taken_out = TakenOut(0, 0, ()) if rejects is None else self.reject(rejects)
         study_id = self.study()
         series_id = self.series(study_id)
         for older in (v for v in versions if v.current):
             self.retire(older, series_id)
-        self.instance(series_id, stored)
+        self.instance(series_id, stored, is_known=bool(versions))
         return Recorded(
             Receipt.REPLACED if versions else Receipt.NEW,
             series_id,
             study_id,
             stored.relative_path,
             rekeyed=self.rekeyed,
-            rejected=0 if rejects is None else self.reject(rejects),
+            rejected=taken_out.instances,
+            foreign=taken_out.foreign,
         )
 
     def knows(self, stored: StoredFile) -> bool:
@@ -168,7 +170,7 @@ class _Arrival:
 
     def study(self) -> int:
         """Make or refresh the study; return its id."""
-        values = _clean(self._header, STUDY_ATTRIBUTES)
+        values = self._study_values
         uid = {"uid": values["study_instance_uid"]}
         row = self._connection.execute(_STUDY, uid).one_or_none()
         if row is None:
@@ -213,13 +215,19 @@ class _Arrival:
         self._touch(SERIES, row, self._rule.series_s, changes)
         return int(row.id)
 
-    def instance(self, series_id: int, stored: StoredFile) -> None:
+    def instance(self, series_id: int, stored: StoredFile, *, is_known: bool) -> None:
         """Insert the instance as the current version, unless it was rejected for good."""
-        uid = {"uid": self._header.sop_instance_uid}
-        rejected = self._connection.execute(_REJECTED, uid).first() is not None
+        values = _clean(self._header, IMAGE_ATTRIBUTES)
+        rejected = is_rejected(
+            self._connection,
+            values["sop_instance_uid"],
+            study_instance_uid=self._study_values["study_instance_uid"],
+            patient_id=self._study_values["patient_id"],
+            is_known=is_known,
+        )
         self._insert(
             INSTANCE,
-            _clean(self._header, IMAGE_ATTRIBUTES)
+            values
             | {
                 "series_id": series_id,
                 "transfer_syntax_uid": self._header.transfer_syntax_uid,
@@ -238,12 +246,12 @@ class _Arrival:
         if version.series_id != series_id:
             self._lost_some(version.series_id)
 
-    def reject(self, rejects: Rejects) -> int:
-        """Take out what a rejection note names; return how many instances were found."""
-        taken_out = take_out(self._connection, rejects)
+    def reject(self, rejects: Rejects) -> TakenOut:
+        """Take out what a rejection note names, of the patient whom it names."""
+        taken_out = take_out(self._connection, rejects, self._study_values["patient_id"])
         for series_id in taken_out.series_ids:
             self._lost_some(series_id)
-        return taken_out.instances
+        return taken_out
 
     def _lost_some(self, series_id: int) -> None:
         """Tell a series and its study that they are no longer what they were."""

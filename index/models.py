@@ -269,13 +269,17 @@ class ReportAttachment(Base):
 
 
 class Commitment(Base):
-    """A question to a destination whether it keeps a report; one row each time it is asked."""
+    """A question to a destination whether it keeps a report; one row each time it is asked.
+
+    `denied`: the answer was that it does not keep all of it.
+    """
 
     __tablename__ = "commitment"
     __table_args__ = (Index(None, "report_id"),)
 
     transaction_uid: Mapped[Uid] = mapped_column(primary_key=True)
     report_id: Mapped[int] = mapped_column(_BIG, ForeignKey("report.id", ondelete="CASCADE"))
+    denied: Mapped[bool]
 
 
 class CommitmentRequest(Base):
@@ -294,11 +298,16 @@ class CommitmentRequest(Base):
 
 
 class Rejection(Base):
-    """An instance that stays rejected however often it is sent, and the code that says why."""
+    """An instance that stays rejected however often it is sent, and the code that says why.
+
+    Study and patient are those of the note: an instance that is not known yet is held against them.
+    """
 
     __tablename__ = "rejection"
 
     sop_instance_uid: Mapped[Uid] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[Uid] = mapped_column(primary_key=True)
+    patient_id: Mapped[Label] = mapped_column(primary_key=True)
     code: Mapped[Label]
 
 

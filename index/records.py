@@ -87,7 +87,8 @@ class Receipt(StrEnum):
 class Recorded:
     """The answer to `record`; the catalogue points to `kept_path`, not always the file given.
 
-    `rekeyed`: the study went to another patient; `rejected`: instances taken out by a rejection.
+    `rekeyed`: the study went to another patient; `rejected`: instances taken out by a rejection;
+    `foreign`: those that it named, but that are of another study or patient.
     """
 
     receipt: Receipt
@@ -96,6 +97,7 @@ class Recorded:
     kept_path: str
     rekeyed: bool = False
     rejected: int = 0
+    foreign: int = 0
 
 
 # --- what the embedding steps exchange -----------------------------------------------------

@@ -5,6 +5,7 @@ virtual environment may hold others of the same name.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dicom_node.config import Config, load
+import pytest
+from pynetdicom import evt
+
+from dicom_node.config import Config
+from dicom_node.listener import is_cancelled
+from dicom_node.settings import load
 from index.catalogue import Catalogue
 
 # Debian's DCMTK and Orthanc leave Nagle's algorithm on, which costs 45 ms an instance.
@@ -76,6 +82,18 @@ def wait_for(what: str, condition: Any, timeout_s: float = 60.0) -> Any:
             return value
         time.sleep(0.05)
     raise AssertionError(f"{what} did not happen within {timeout_s:g} s")
+
+
+def hold_until_cancelled(monkeypatch: pytest.MonkeyPatch, module: str, answers: int) -> None:
+    """Let a query of this module wait, after so many answers, until a C-CANCEL has come."""
+    numbers = itertools.count()
+
+    def held(event: evt.Event) -> bool:
+        if next(numbers) == answers:
+            wait_for("the C-CANCEL", lambda: event.assoc.dimse.cancel_req)
+        return is_cancelled(event)
+
+    monkeypatch.setattr(f"{module}.is_cancelled", held)
 
 
 def listening(port: int) -> bool:

@@ -1,18 +1,24 @@
 """Storage commitment, given: what was pushed is promised when it is kept, byte for byte."""
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import peers
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StorageCommitmentPushModel
-from scripted import push
+from scripted import contexts_of, push, store
 
 from dicom_node.node import Node
+from dicom_node.receive.store import Store
 from training import phantoms
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
@@ -25,6 +31,8 @@ class Modality:
         self.answers: list[tuple[int, Dataset]] = []
         self.on_own_association: list[bool] = []
         self._heard = threading.Event()
+        self.hears = threading.Event()  # cleared: it takes no answer on its own association
+        self.hears.set()
         self._ae = AE("MODALITY")
         self._ae.add_requested_context(StorageCommitmentPushModel)
         self._ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
@@ -34,14 +42,35 @@ class Modality:
 
     def ask(self, port: int, asked: Dataset, *, stay_s: float, action: int = 1) -> int:
         """Ask, wait a while on that association, and return the status."""
+        with self.association(port) as opened:
+            status = self.put(opened, asked, action=action)
+            self._heard.wait(stay_s)
+            threading.Event().wait(0.2)  # the response to the answer goes out before the release
+        return status
+
+    @contextlib.contextmanager
+    def association(
+        self, port: int, contexts: Sequence[PresentationContext] = ()
+    ) -> Iterator[Association]:
+        """Hold an association for questions, and for more."""
+        asking = build_context(StorageCommitmentPushModel)
         opened = self._ae.associate(
-            "127.0.0.1", port, ae_title="SIMILIS", evt_handlers=self._handlers
+            "127.0.0.1",
+            port,
+            contexts=[asking, *contexts],
+            ae_title="SIMILIS",
+            evt_handlers=self._handlers,
         )
         assert opened.is_established
+        try:
+            yield opened
+        finally:
+            if opened.is_established:
+                opened.release()
+
+    def put(self, opened: Association, asked: Dataset, *, action: int = 1) -> int:
+        """Put a question on an association; return the status."""
         status, _ = opened.send_n_action(asked, action, StorageCommitmentPushModel, WELL_KNOWN)
-        self._heard.wait(stay_s)
-        threading.Event().wait(0.2)  # the response to the answer goes out before the release
-        opened.release()
         return int(status.Status)
 
     def destination(self) -> dict[str, object]:
@@ -54,6 +83,8 @@ class Modality:
         self.answers.append((event.event_type, event.event_information))
         self.on_own_association.append(event.assoc.is_requestor)
         self._heard.set()
+        if event.assoc.is_requestor:
+            self.hears.wait(30)
         return 0x0000, None
 
 
@@ -113,6 +144,67 @@ def test_what_is_unknown_damaged_or_of_another_class_is_not_promised(
     assert event_type == 2
     assert uids(answer.ReferencedSOPSequence) == uids(asked.ReferencedSOPSequence)[:1]
     assert [item.FailureReason for item in answer.FailedSOPSequence] == [0x0110, 0x0112, 0x0119]
+
+
+def test_a_peer_that_goes_on_to_push_is_answered_on_a_new_association(
+    start_node: Callable[..., Node],
+    modality: Modality,
+    slices: list[Path],
+    new_uid: Callable[[], str],
+) -> None:
+    node = start_node(destinations=modality.destination(), lifecycle={"study_quiet_s": 900})
+    asked = question(new_uid(), slices)
+    push(node.port, *slices)
+
+    with modality.association(node.port, contexts_of(slices)) as opened:
+        modality.put(opened, asked)
+        while not modality.answers:
+            assert store(opened, slices[0]) == 0x0000
+            time.sleep(0.2)
+        assert store(opened, slices[0]) == 0x0000
+
+    assert modality.on_own_association == [False]
+
+
+def test_a_peer_that_stays_and_does_not_take_the_answer_is_told_again_on_a_new_association(
+    start_node: Callable[..., Node],
+    modality: Modality,
+    slices: list[Path],
+    new_uid: Callable[[], str],
+) -> None:
+    answer = {"timeout_s": 1.0, "first_retry_s": 0.2}
+    node = start_node(
+        answer=answer, destinations=modality.destination(), lifecycle={"study_quiet_s": 900}
+    )
+    push(node.port, *slices)
+
+    with modality.association(node.port) as opened:
+        modality.hears.clear()
+        modality.put(opened, question(new_uid(), slices))
+        peers.wait_for("both answers", lambda: len(modality.answers) == 2, 15)
+        modality.hears.set()
+
+    assert modality.on_own_association == [True, False]
+    peers.wait_for("no debt", lambda: not node.catalogue.counts().jobs)
+
+
+def test_nothing_is_read_for_a_peer_that_left_and_has_no_address(
+    start_node: Callable[..., Node],
+    modality: Modality,
+    slices: list[Path],
+    new_uid: Callable[[], str],
+    events: list[MutableMapping[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(Store, "digest_of", lambda store, path: read.append(path) or "")
+    node = start_node(lifecycle={"study_quiet_s": 900})
+    push(node.port, *slices)
+
+    assert modality.ask(node.port, question(new_uid(), slices), stay_s=0) == 0x0000
+    peers.wait_for("the failure", lambda: [e for e in events if e["event"] == "job_delayed"])
+
+    assert read == []
 
 
 def test_an_answer_owed_survives_a_restart(

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.config import Config, load
+from dicom_node.config import Config
 from dicom_node.errors import ConfigError
+from dicom_node.settings import load
+
+PEER = "ae_title = 'X'\nhost = 'h'\nport = 104"
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
@@ -34,7 +37,11 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
         ("[dicom]\nport = 70000", "dicom.port"),
         ("[dicom]\nae_title = 'SEVENTEEN LETTERS'", "dicom.ae_title"),
         ("[answer]\nk = 0", "answer.k"),
+        ("[dicom]\nae_title = '  '", "dicom.ae_title"),
+        ("[dicom]\nfind_ae_title = 'ONE'\nqr_ae_title = ' ONE'", "dicom.qr_ae_title"),
         ("[destinations.pacs]\nae_title = 'X'\nhost = 'h'", "destinations.pacs.port"),
+        (f"[destinations.a]\n{PEER}\n[destinations.b]\n{PEER}", "destinations"),
+        (f"[destinations.a]\n{PEER}\n[peers.b]\n{PEER.replace('X', ' X ')}", "peers"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_by_name_and_source(
@@ -48,6 +55,20 @@ def test_a_wrong_key_or_value_is_refused_by_name_and_source(
 
     assert refused.value.key == key
     assert str(file) in str(refused.value) or refused.value.source == "default"
+
+
+def test_spaces_around_an_ae_title_say_nothing_and_two_alike_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "similis.toml"
+    file.write_text(f"[dicom]\nae_title = ' MY NODE '\n[peers.a]\n{PEER.replace('X', 'X ')}")
+
+    config = load(file, environment={}).config
+
+    assert (config.dicom.ae_title, config.peers["a"].ae_title) == ("MY NODE", "X")
+    file.write_text(f"[destinations.a]\n{PEER}\n[peers.b]\n{PEER}")
+    with pytest.raises(
+        ConfigError, match=r"destinations\.a and peers\.b have the same ae_title, X"
+    ):
+        load(file, environment={})
 
 
 def test_an_unknown_environment_variable_is_refused() -> None:

@@ -56,6 +56,30 @@ def test_a_forgotten_study_leaves_nothing_and_those_who_name_it_are_listed(
         assert len(list(data.glob("store/??/*.dcm"))) == 2
 
 
+def test_documents_of_a_node_that_has_no_memory_of_them_are_taken_and_not_kept(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    archive = Archive()
+    with peers.stopped_at_the_end(archive):
+        node = start_node(destinations=archive.destination(contact_sheet=True, pdf=True))
+        for number, patient in enumerate("AB", 1):
+            image = still(tmp_path, new_uid, patient)
+            push(node.port, image)
+            peers.wait_for("rest", lambda n=number: peers.at_rest(node.catalogue, n))
+        uid = str(dcmread(image).StudyInstanceUID)
+        forget(node, uid, "--yes")
+        documents = [each for each in archive.kept if each.StudyInstanceUID == uid]
+        assert sorted(each.Modality for each in documents) == ["DOC", "OT", "SR"]
+        paths = [tmp_path / f"{each.SOPInstanceUID}.dcm" for each in documents]
+        for path, document in zip(paths, documents, strict=True):
+            document.save_as(path)
+
+        push(node.port, *paths)
+
+        assert node.catalogue.study_row(uid) is None
+        assert node.catalogue.counts().instances == 1
+
+
 def test_a_study_that_is_unknown_or_not_confirmed_is_not_forgotten(
     start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
 ) -> None:

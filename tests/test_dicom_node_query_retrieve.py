@@ -6,17 +6,15 @@ from typing import Any
 
 import peers
 import pytest
-from catalogues import RULE
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import build_context
-from scripted import CT, association, c_find, identifier
+from scripted import association, c_find, identifier
 
 from dicom_node.contexts import STUDY_ROOT_FIND
 from dicom_node.node import Node
-from index.records import Header, StoredFile
 from training import phantoms
 
 STUDIES = 3
@@ -174,24 +172,13 @@ def test_dcmtk_is_told_the_matches(filled: Node) -> None:
 
 
 @pytest.mark.peer
-def test_a_cancel_ends_the_matches(filled: Node) -> None:
-    many = 700
-    for number in range(many):
-        uid = f"1.9.{number}"
-        header = Header(
-            study_instance_uid=uid,
-            series_instance_uid=f"{uid}.1",
-            sop_instance_uid=f"{uid}.1.1",
-            sop_class_uid=CT,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            patient_id="MANY",
-        )
-        filled.catalogue.record(header, StoredFile(uid, f"{number:064}", 1), RULE)
+def test_a_cancel_ends_the_matches(filled: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    peers.hold_until_cancelled(monkeypatch, "dicom_node.answer.query_retrieve", 2)
 
-    said = findscu(filled, "PatientID=MANY", options=("--cancel", "5"))
+    said = findscu(filled, "PatientID=PID ?", options=("--cancel", "2"))
 
     assert "Received Final Find Response (Cancel" in said
-    assert 5 <= said.count("(Pending)") < many
+    assert said.count("(Pending)") == 2 < STUDIES
 
 
 def findscu(node: Node, *keys: str, options: tuple[str, ...] = ()) -> str:

@@ -9,6 +9,7 @@ import peers
 import pytest
 from archives import Archive
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
@@ -100,6 +101,53 @@ def test_a_note_that_comes_before_what_it_rejects_counts(
     assert not searchable(node, dcmread(image).StudyInstanceUID)
 
 
+@pytest.mark.parametrize("wrong", ["patient", "study", "patient of the study"])
+@pytest.mark.parametrize("title", [SAFETY, EXPIRED])
+def test_a_note_of_another_patient_or_study_is_not_believed(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid, events: Events,
+    title: Code, wrong: str,
+) -> None:  # fmt: skip
+    node = start_node()
+    image, other = still(tmp_path, new_uid), still(tmp_path, new_uid)
+    push(node.port, image)
+
+    push(node.port, forged(note(tmp_path, title, [image]), dcmread(other), wrong))
+    push(node.port, image)
+
+    sop_instance_uid = dcmread(image).SOPInstanceUID
+    assert node.catalogue.instance_file(sop_instance_uid) is not None
+    kept = {dataset_of(path) for path in (node.config.data / "store").rglob("*.dcm")}
+    assert dataset_of(image) in kept
+    (line,) = (line for line in events if line["event"] == "instances_rejected")
+    assert (line["named"], line["found"], line["foreign"]) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("wrong", ["patient", "study"])
+def test_a_note_that_comes_before_an_instance_is_held_against_its_study_and_patient(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid, wrong: str
+) -> None:
+    node = start_node()
+    image, other = still(tmp_path, new_uid), still(tmp_path, new_uid)
+
+    push(node.port, forged(note(tmp_path, SAFETY, [image]), dcmread(other), wrong))
+    push(node.port, image)
+
+    assert node.catalogue.instance_file(dcmread(image).SOPInstanceUID) is not None
+
+
+def test_a_note_is_kept_as_any_object_where_notes_are_not_obeyed(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid, events: Events
+) -> None:
+    node = start_node(storage={"rejection_notes": False})
+    image = still(tmp_path, new_uid)
+
+    push(node.port, image, note(tmp_path, EXPIRED, [image]))
+
+    assert node.catalogue.instance_file(dcmread(image).SOPInstanceUID) is not None
+    assert node.catalogue.counts().instances == 2
+    assert not [line for line in events if line["event"] == "instances_rejected"]
+
+
 def test_a_report_is_issued_anew_for_what_is_left_of_a_study(
     start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
 ) -> None:
@@ -186,6 +234,21 @@ def note(folder: Path, title: Code, rejected: Sequence[Path]) -> Path:
         transfer_syntax_uid=UID("1.2.840.10008.1.2.1"),
     )
     path = folder / f"note-{document.SOPInstanceUID}.dcm"
+    document.save_as(path)
+    return path
+
+
+def forged(path: Path, other: Dataset, wrong: str) -> Path:
+    """Let a note tell of the instance under another patient, or as part of another study."""
+    document = dcmread(path)
+    if wrong == "study":
+        document.CurrentRequestedProcedureEvidenceSequence[
+            0
+        ].StudyInstanceUID = other.StudyInstanceUID
+    else:
+        document.PatientID = "ANOTHER"
+    if wrong == "patient":  # else the note's own study is that of the instance
+        document.StudyInstanceUID = other.StudyInstanceUID
     document.save_as(path)
     return path
 

@@ -11,11 +11,14 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
-from pynetdicom import build_context
-from scripted import Pacs, association, dataset_of, identifier
+from pynetdicom import AE, build_context, build_role, evt
+from scripted import CT, Pacs, association, dataset_of, identifier
 
+from dicom_node.answer.retrieve import RetrieveService, send_files
 from dicom_node.contexts import STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from dicom_node.node import Node
+from dicom_node.receive.store import Store
+from index.matching import Selection
 from training import phantoms
 
 pytestmark = pytest.mark.peer
@@ -213,6 +216,71 @@ def test_a_file_that_is_gone_has_failed_and_the_others_are_sent(archive: Archive
     assert failed is not None
     assert failed.FailedSOPInstanceUIDList == uid
     assert len(archive.arrived("ANYTHING")) == SLICES - 1
+
+
+def test_a_report_whose_file_is_gone_has_failed_and_the_others_are_sent(archive: Archive) -> None:
+    study = dcmread(archive.plain[0]).StudyInstanceUID
+    *_, report = (
+        kept
+        for kept in archive.pacs.kept
+        if (kept.StudyInstanceUID, kept.Modality) == (study, "SR")
+    )
+    path = archive.node.config.data / "reports" / f"{report.SOPInstanceUID}.dcm"
+    contexts = [
+        build_context(STUDY_ROOT_GET, ExplicitVRLittleEndian),
+        build_context(CT, ExplicitVRLittleEndian),
+    ]
+    got: list[str] = []
+
+    def keep(event: evt.Event) -> int:
+        got.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    path.rename(path.with_suffix(".away"))
+    try:
+        moved = move(archive.node, of(archive.plain, "STUDY"), "ANYTHING")
+        opened = AE("SENDER").associate(
+            "127.0.0.1",
+            archive.node.query_port,
+            contexts=contexts,
+            ae_title="SIMILIS_QR",
+            ext_neg=[build_role(CT, scp_role=True)],
+            evt_handlers=[(evt.EVT_C_STORE, keep)],
+        )
+        fetched = list(opened.send_c_get(of(archive.plain, "STUDY"), STUDY_ROOT_GET))
+        opened.release()
+    finally:
+        path.with_suffix(".away").rename(path)
+
+    assert counts(moved) == counts(fetched) == (0xB000, SLICES, 1, 0)
+    for said in (moved, fetched):
+        assert said[-1][1] is not None
+        assert said[-1][1].FailedSOPInstanceUIDList == report.SOPInstanceUID
+    assert archive.arrived("ANYTHING") == digests(archive.plain)
+    assert set(got) == set(digests(archive.plain))
+
+
+def test_files_over_http_are_those_that_are_there(archive: Archive) -> None:
+    retrieve = RetrieveService(
+        catalogue=archive.node.catalogue,
+        store=Store(archive.node.config.data / "store"),
+        reports=archive.node.config.data / "nowhere",
+        peers={},
+        linked={},
+    )
+    study = Selection(studies=(dcmread(archive.plain[0]).StudyInstanceUID,))
+
+    assert len(retrieve.files(study)) == SLICES
+    assert len(retrieve.files(study, lost=True)) == SLICES + 1
+
+
+def test_an_association_is_taught_once_to_send_files(archive: Archive) -> None:
+    with association(archive.node.query_port, called="SIMILIS_QR") as opened:
+        send_files(opened)
+        taught = opened.send_c_store
+        send_files(opened)
+
+        assert opened.send_c_store is taught
 
 
 REFUSED = [

@@ -15,9 +15,10 @@ import pytest
 from pydantic import SecretStr
 from webs import Library, url_of
 
-from dicom_node.config import Config, load
+from dicom_node.config import Config
 from dicom_node.errors import ConfigError
 from dicom_node.node import Node
+from dicom_node.settings import load
 from dicom_node.web.server import read_token
 from training import phantoms
 

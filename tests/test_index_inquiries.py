@@ -284,7 +284,7 @@ def test_a_kept_study_that_is_asked_about_stays_as_it_is(
 
 def test_a_rejection_outlives_a_guest(catalogue: Catalogue, clock: Clock) -> None:
     guest = answered_guest(catalogue, clock)
-    note = Rejects(code="113001", sop_instance_uids=("1.9.1",), lasting=True)
+    note = Rejects(code="113001", instances=(("1.2", "1.9.1"),), lasting=True)
     stored = StoredFile("files/9.dcm", f"{9:064}", 1024)
     assert catalogue.record(header(9, study="1.8"), stored, RULE, rejects=note).rejected == 1
     assert catalogue.close_studies(force=True) == 0, "no one else is told of the guest"

@@ -18,7 +18,7 @@ from dicom_node.answer.question import Question, Scope, read_question
 from dicom_node.answer.response import CANCELLED, Answers, Asked, SimilarResponder
 from dicom_node.config import Answer
 from dicom_node.errors import NotIndexed, QueryRefused
-from dicom_node.listener import failure, peer
+from dicom_node.listener import failure, is_cancelled, peer
 from index.attributes import ATTRIBUTES, Level
 from index.catalogue import Catalogue
 from index.criteria import Key
@@ -65,7 +65,7 @@ def find_similar(event: evt.Event, identifier: Identifier, service: FindService)
         return
     answered = 0
     for status, answer in answers:
-        if event.is_cancelled:
+        if is_cancelled(event):
             yield CANCELLED, None
             return
         yield status, answer

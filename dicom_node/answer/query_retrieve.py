@@ -7,7 +7,7 @@ from pynetdicom import evt
 
 from dicom_node.answer.identifier import Identifier
 from dicom_node.answer.response import CANCELLED, Answers, Responder
-from dicom_node.listener import peer
+from dicom_node.listener import is_cancelled, peer
 from index.attributes import Level
 from index.catalogue import Catalogue
 from index.matches import Match
@@ -23,7 +23,7 @@ def find_matches(
     responder = Responder(identifier, retrieve_ae_title=retrieve_ae_title)
     answered = 0
     for match in matches(identifier, catalogue):
-        if event.is_cancelled:
+        if is_cancelled(event):
             yield CANCELLED, None
             return
         yield responder.status, responder.answer(match)

@@ -55,17 +55,14 @@ class Requestor:
         `SendFailed` when there is none, `NotOffered` when the destination accepts no context.
         """
         association = self._associate(name, destination, contexts, handlers, scp_of)
-        watchdog = threading.Timer(self._longest_s, _end, [association])
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            yield association
-        finally:
-            if association.is_established:
-                association.release()
-            watchdog.cancel()
-            with self._lock:
-                self._open.discard(association)
+        with ended_after(association, self._longest_s):
+            try:
+                yield association
+            finally:
+                if association.is_established:
+                    association.release()
+                with self._lock:
+                    self._open.discard(association)
 
     def interrupt(self) -> None:
         """Cut the associations that are open, and every one that is opened from now on."""
@@ -116,10 +113,23 @@ class Requestor:
                 cut(event.assoc)
 
 
+@contextmanager
+def ended_after(association: Association, seconds: float) -> Iterator[None]:
+    """End an association that is still used after so many seconds."""
+    watchdog = threading.Timer(seconds, _end, [association])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
 def _end(association: Association) -> None:
     """Cut an association and wake whoever waits for it."""
     transport = association.dul.socket
     cut(association)
     association.kill()
+    association.dimse.msg_queue.put((None, None))  # what pynetdicom itself tells a waiting user
     if transport is not None:
         transport.close()

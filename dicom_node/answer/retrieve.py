@@ -24,7 +24,9 @@ from dicom_node.answer.response import CANCELLED, PENDING
 from dicom_node.config import Destination
 from dicom_node.contexts import PLAIN, VERIFICATION
 from dicom_node.errors import QueryRefused
-from dicom_node.listener import answer_at_once, failure, peer
+from dicom_node.listener import answer_at_once, failure, is_cancelled, peer
+from dicom_node.log import fault_of
+from dicom_node.receive.header import PARSE_ERRORS
 from dicom_node.receive.store import Store
 from index.attributes import Level
 from index.catalogue import Catalogue
@@ -51,17 +53,20 @@ class RetrieveService:
     # Names of the destinations that may know other patients' studies now, and their AE titles.
     linked: Mapping[str, str]
 
-    def files(self, selection: Selection, *, receiver: str = "") -> "list[KeptFile]":
+    def files(
+        self, selection: Selection, *, receiver: str = "", lost: bool = False
+    ) -> "list[KeptFile]":
         """Return the files of a selection, then the objects of our own; raises CatalogueError.
 
         A report that names other patients' studies is for its own destination alone: `receiver`
         is the AE title that gets the files, if it is one of the configuration. Nobody gets one
-        whose destination is no longer configured for it.
+        whose destination is no longer configured for it. `lost`: objects of our own whose file is
+        gone or damaged too, without SOP class; they cannot be sent.
         """
         receivers = [name for name, ae_title in self.linked.items() if ae_title == receiver]
         reports = self.catalogue.selected_reports(selection, linked_for=receivers)
-        own = [_own_file(self.reports / report.relative_path) for report in reports]
-        return self.kept(selection) + own
+        own = [_own_file(self.reports / own.relative_path, own.sop_instance_uid) for own in reports]
+        return self.kept(selection) + [file for file in own if lost or file.SOPClassUID]
 
     def kept(self, selection: Selection) -> "list[KeptFile]":
         """Return the files of a selection that came from others."""
@@ -104,7 +109,7 @@ def on_move(event: evt.Event, service: RetrieveService) -> Results:
     contexts = contexts_of(files) or [build_context(VERIFICATION, list(PLAIN))]
     handlers = [
         (evt.EVT_CONN_OPEN, answer_at_once),
-        (evt.EVT_ESTABLISHED, lambda opened: _send_files(opened.assoc)),
+        (evt.EVT_ESTABLISHED, lambda opened: send_files(opened.assoc)),
     ]
     options = {"contexts": contexts, "evt_handlers": handlers, "ae_title": destination.ae_title}
     yield destination.host, destination.port, options
@@ -114,7 +119,7 @@ def on_move(event: evt.Event, service: RetrieveService) -> Results:
 def on_get(event: evt.Event, service: RetrieveService) -> Results:
     """Answer one C-GET, over its own association."""
     files, refusal = _selected(event, service)
-    _send_files(event.assoc)
+    send_files(event.assoc)
     yield from _operations(event, files, refusal)
 
 
@@ -128,7 +133,7 @@ def _operations(event: evt.Event, files: list[KeptFile], refusal: Dataset | None
     log.info("retrieving", objects=len(files), source=peer(event))
     yield len(files)
     for file in files:
-        if event.is_cancelled:
+        if is_cancelled(event):
             yield CANCELLED, None
             return
         yield PENDING, file
@@ -139,7 +144,8 @@ def _selected(
 ) -> tuple[list[KeptFile], Dataset | None]:
     """Return the files that a request names, or why it is refused."""
     try:
-        return service.files(selection_of(Identifier.read(event)), receiver=receiver), None
+        selection = selection_of(Identifier.read(event))
+        return service.files(selection, receiver=receiver, lost=True), None
     except QueryRefused as refused:
         return [], failure(refused.status, refused.reason, refused.keyword)
     except CatalogueError as error:
@@ -168,26 +174,29 @@ def selection_of(identifier: Identifier) -> Selection:
     )
 
 
-def _own_file(path: Path) -> KeptFile:
-    meta = read_file_meta_info(path)
-    return KeptFile.at(
-        path,
-        sop_class=meta.MediaStorageSOPClassUID,
-        sop_instance=meta.MediaStorageSOPInstanceUID,
-        syntax=meta.TransferSyntaxUID,
-    )
+def _own_file(path: Path, sop_instance_uid: str) -> KeptFile:
+    try:
+        meta = read_file_meta_info(path)
+        sop_class, syntax = meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
+    except PARSE_ERRORS as error:
+        log.error("report_file_lost", sop_instance_uid=sop_instance_uid, fault=fault_of(error))
+        sop_class, syntax = UID(""), UID("")
+    return KeptFile.at(path, sop_class=sop_class, sop_instance=sop_instance_uid, syntax=syntax)
 
 
 def contexts_of(files: list[KeptFile]) -> list[PresentationContext]:
     """Return what to propose for these files: each as it is, and each SOP class uncompressed."""
-    kinds = dict.fromkeys((file.SOPClassUID, (file.transfer_syntax_uid,)) for file in files)
-    plain = dict.fromkeys((file.SOPClassUID, PLAIN) for file in files)
+    sendable = [file for file in files if file.SOPClassUID]
+    kinds = dict.fromkeys((file.SOPClassUID, (file.transfer_syntax_uid,)) for file in sendable)
+    plain = dict.fromkeys((file.SOPClassUID, PLAIN) for file in sendable)
     proposed = [build_context(uid, list(syntaxes)) for uid, syntaxes in [*kinds, *plain]]
     return proposed[:_MAXIMUM_CONTEXTS]
 
 
-def _send_files(association: Association) -> None:
+def send_files(association: Association) -> None:
     """Let an association send a `KeptFile` from disk: pynetdicom itself would decode it first."""
+    if "send_c_store" in vars(association):  # since an earlier request on it
+        return
     send = association.send_c_store
 
     def send_kept(dataset: Dataset | Path, *arguments: Any, **options: Any) -> Dataset:

@@ -43,7 +43,7 @@ def query_listener(
     """Open the query listener."""
     private.register()
     dicom = config.dicom
-    senders = {each.ae_title.strip(): name for name, each in config.destinations.items()}
+    senders = {each.ae_title: name for name, each in config.destinations.items()}
     return Listener(
         dicom,
         ae_titles=(dicom.find_ae_title, dicom.qr_ae_title),

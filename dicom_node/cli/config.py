@@ -10,7 +10,7 @@ from dicom_node.cli.options import (
     print_json,
     print_table,
 )
-from dicom_node.config import Setting, load
+from dicom_node.settings import Setting, load
 
 
 def config(data: DataOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:

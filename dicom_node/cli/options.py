@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dicom_node.config import Config, load
+from dicom_node.config import Config
 from dicom_node.log import start_logging
+from dicom_node.settings import load
 from dicom_node.text import is_uid
 
 DataOption = Annotated[

@@ -5,8 +5,9 @@ is promised was read: row, file, and every byte of it.
 """
 
 import threading
+import time
 from typing import cast
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import structlog
 from pydicom.dataset import Dataset
@@ -27,7 +28,7 @@ from dicom_node.answer.commitment import (
     with_reply,
 )
 from dicom_node.answer.issue import Issuer
-from dicom_node.answer.requestor import Requestor
+from dicom_node.answer.requestor import Requestor, ended_after
 from dicom_node.answer.send import reference_of
 from dicom_node.config import Config, Destination
 from dicom_node.contexts import STORAGE_COMMITMENT
@@ -46,19 +47,24 @@ log = structlog.get_logger()
 NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119
 NO_SUCH_ACTION = 0x0123
 # A peer that wants the answer on its own association stays silent for it; one that releases, or
-# goes on to push, gets it on a new one.
+# goes on to push, gets it on a new one, for what it sends would be taken for its reply.
 _SILENCE_S = 1.0
+_DELAY_S = _SILENCE_S + 0.1
 _LEASE_S = 600.0  # a long study is read byte by byte
 
 
 class Questions:
-    """Takes in what peers ask (N-ACTION), and remembers on which association they did."""
+    """Takes in what peers ask (N-ACTION), and remembers on which association they wait."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._lock = threading.Lock()
         self._asked_on: WeakValueDictionary[int, Association] = WeakValueDictionary()
-        self.handler = (evt.EVT_N_ACTION, with_reply(self.on_action))
+        self._heard_at: WeakKeyDictionary[Association, float] = WeakKeyDictionary()
+        self.handlers = (
+            (evt.EVT_N_ACTION, with_reply(self.on_action)),
+            (evt.EVT_PDU_RECV, self.on_pdu),
+        )
 
     def on_action(self, event: evt.Event) -> int:
         """Acknowledge a question once it is on disk (PS3.4 J.3.2)."""
@@ -73,17 +79,34 @@ class Questions:
             return INVALID_ARGUMENT
         ae_title = event.assoc.requestor.ae_title.strip()
         request = PeerRequest(transaction_uid, ae_title, named)
-        key = self._catalogue.save_request(request, delay_s=_SILENCE_S)
+        key = self._catalogue.save_request(request, delay_s=_DELAY_S)
         with self._lock:
             self._asked_on[key] = event.assoc
+            self._heard_at[event.assoc] = time.monotonic()
         log.info("commitment_asked", instances=len(named), source=peer(event))
         return SUCCESS
 
-    def association(self, key: int) -> Association | None:
-        """Return the association that a question came on, once, if it is still open."""
+    def on_pdu(self, event: evt.Event) -> None:
+        """Note that a peer goes on to use an association that it asked on."""
         with self._lock:
-            asked_on = self._asked_on.pop(key, None)
-        return asked_on if asked_on is not None and asked_on.is_established else None
+            if event.assoc in self._heard_at:
+                self._heard_at[event.assoc] = time.monotonic()
+
+    def association(self, key: int) -> Association | None:
+        """Return the association that a question came on, once, if it is open and silent."""
+        with self._lock:
+            asked_on = self._asked_on.get(key)
+            if asked_on is None or not asked_on.is_established:
+                return None
+            if time.monotonic() - self._heard_at[asked_on] < _SILENCE_S:
+                return None
+            return self._asked_on.pop(key)
+
+    def waits(self, key: int) -> bool:
+        """Tell whether the association that a question came on is still open."""
+        with self._lock:
+            asked_on = self._asked_on.get(key)
+        return asked_on is not None and asked_on.is_established
 
 
 class AnswerStep:
@@ -102,7 +125,8 @@ class AnswerStep:
         questions: Questions,
     ) -> None:
         answer = config.answer
-        self._destinations = tuple(config.destinations.values())
+        self._destinations = {each.ae_title: each for each in config.destinations.values()}
+        self._answer_s = answer.timeout_s
         self._catalogue = catalogue
         self._store = store
         self._issuer = issuer
@@ -115,6 +139,8 @@ class AnswerStep:
         request = self._catalogue.peer_request(job.subject_id)
         if request is None:
             return
+        if not self._questions.waits(job.subject_id):
+            self._destination(request.ae_title)  # before every byte is read for nothing
         reasons = [(each, self._reason(each)) for each in request.references]
         lacking = [(each, reason) for each, reason in reasons if reason]
         kept = [each for each, reason in reasons if not reason]
@@ -149,7 +175,8 @@ class AnswerStep:
     def _tell(self, key: int, ae_title: str, answer: Dataset, event_type: int) -> None:
         asked_on = self._questions.association(key)
         if asked_on is not None:
-            _report(asked_on, ae_title, answer, event_type)
+            with ended_after(asked_on, self._answer_s):
+                _report(asked_on, ae_title, answer, event_type)
             return
         destination = self._destination(ae_title)
         with self._requestor.association(
@@ -158,10 +185,10 @@ class AnswerStep:
             _report(association, ae_title, answer, event_type)
 
     def _destination(self, ae_title: str) -> Destination:
-        for destination in self._destinations:
-            if destination.ae_title.strip() == ae_title:
-                return destination
-        raise NotKnown("the address of", ae_title, "name it under [destinations]")
+        destination = self._destinations.get(ae_title)
+        if destination is None:
+            raise NotKnown("the address of", ae_title, "name it under [destinations]")
+        return destination
 
 
 def _report(association: Association, name: str, answer: Dataset, event_type: int) -> None:

@@ -11,11 +11,11 @@ from typing import BinaryIO
 import structlog
 from pydicom.dataset import FileMetaDataset
 
-from dicom_node import PRODUCT
 from dicom_node.config import Lifecycle
 from dicom_node.errors import BadIdentity, OutOfResources
 from dicom_node.receive.header import read_header, split_file, with_meta
 from dicom_node.receive.lifecycle import quiet_rule
+from dicom_node.receive.own import is_own
 from dicom_node.receive.rejection import KEY_OBJECT_SELECTION, read_rejection
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
@@ -29,10 +29,18 @@ log = structlog.get_logger()
 class Intake:
     """Takes objects into the store and the catalogue; safe to call from several threads."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        lifecycle: Lifecycle,
+        *,
+        rejection_notes: bool = True,
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._lifecycle = lifecycle
+        self._rejection_notes = rejection_notes
 
     def take(
         self,
@@ -46,21 +54,21 @@ class Intake:
     ) -> Receipt | None:
         """Keep an encoded dataset and catalogue it; None where nothing more is to be kept.
 
-        That is a report of our own coming back and, with `asked_by`, the destination that sent it
-        as a query, an instance of a kept study.
+        That is a document of our own coming back and, with `asked_by`, the destination that sent
+        it as a query, an instance of a kept study.
         `source` names the sender in the log, `check` may refuse the header before anything is
         kept; without `report` its study asks for none. Raises `ObjectRefused`; then nothing was
         acknowledged and nothing is lost.
         """
         header = read_header(dataset, str(meta.TransferSyntaxUID))
         check(header)
+        if is_own(header, dataset):
+            log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
+            return None
         rejects = None if asked_by else self._rejects(header, dataset)
         rule = quiet_rule(self._lifecycle, header.modality, report=report)
         complete = with_meta(header, meta, guest=bool(asked_by))
         try:
-            if self._is_own_report(header):
-                log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
-                return None
             stored = self._store.write(dataset, complete)
             recorded = self._record(header, stored, rule, rejects=rejects, asked_by=asked_by)
             if recorded is None:
@@ -73,11 +81,6 @@ class Intake:
             raise OutOfResources("the catalogue cannot keep it now") from error
         _log(header, recorded, rejects, source)
         return recorded.receipt
-
-    def _is_own_report(self, header: Header) -> bool:
-        return header.manufacturer == PRODUCT and self._catalogue.known_report(
-            header.sop_instance_uid
-        )
 
     def _record(
         self,
@@ -100,7 +103,7 @@ class Intake:
             raise BadIdentity(reason, keyword="SOPInstanceUID") from error
 
     def _rejects(self, header: Header, dataset: bytes) -> Rejects | None:
-        if header.sop_class_uid != KEY_OBJECT_SELECTION:
+        if not self._rejection_notes or header.sop_class_uid != KEY_OBJECT_SELECTION:
             return None
         return read_rejection(dataset, header.transfer_syntax_uid, self._store.erase)
 
@@ -122,8 +125,9 @@ def _log(header: Header, recorded: Recorded, rejects: Rejects | None, source: st
         log.warning(
             "instances_rejected",
             code=rejects.code,
-            named=len(rejects.sop_instance_uids),
+            named=len(rejects.instances),
             found=recorded.rejected,
+            foreign=recorded.foreign,  # of another study or patient: not believed
             source=source,
         )
 

@@ -1,7 +1,7 @@
 """Rejection notes: Key Object Selection documents that take instances back (IHE RAD TF-3 4.66).
 
 Owns which title of a note has which consequence. A note is kept and catalogued as any object; what
-it names is taken out in the same transaction.
+it names is taken out in the same transaction, if it is kept in that study of that patient.
 """
 
 from collections.abc import Callable, Collection
@@ -57,14 +57,14 @@ def read_rejection(
     if consequence is None:
         return None
     named = [
-        str(instance.get("ReferencedSOPInstanceUID", ""))
+        (str(study.get("StudyInstanceUID", "")), str(instance.get("ReferencedSOPInstanceUID", "")))
         for study in note.get("CurrentRequestedProcedureEvidenceSequence") or ()
         for series in study.get("ReferencedSeriesSequence") or ()
         for instance in series.get("ReferencedSOPSequence") or ()
     ]
     return Rejects(
         code=code,
-        sop_instance_uids=tuple(dict.fromkeys(filter(is_uid, named))),
+        instances=tuple(dict.fromkeys(pair for pair in named if all(map(is_uid, pair)))),
         lasting=consequence.lasting,
         erase=erase if consequence.erased else None,
     )

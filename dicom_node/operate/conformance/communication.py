@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pynetdicom import AE, PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
-from dicom_node.config import ENVIRONMENT_PREFIX, Destination
+from dicom_node.config import Destination
 from dicom_node.contexts import Role
 from dicom_node.operate.conformance.entities import (
     ENTITIES,
@@ -17,6 +17,7 @@ from dicom_node.operate.conformance.entities import (
 from dicom_node.operate.conformance.markdown import Section, code, prose, section, table
 from dicom_node.operate.conformance.statuses import status_codes
 from dicom_node.operate.conformance.web_services import web_security
+from dicom_node.settings import ENVIRONMENT_PREFIX
 
 _STORAGE_ACCEPTED = {
     Role.STORAGE: """

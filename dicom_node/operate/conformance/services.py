@@ -68,11 +68,14 @@ def _storage() -> Section:
             on disk. The same bytes again change nothing; other bytes under a known SOP Instance UID
             are kept beside the first, and the newest are the ones that are used. An object of more
             than {limits.maximum_object_mb} MiB is cut off. Objects without an image that can be
-            decoded are kept and can be found and retrieved; no case is made of them.
+            decoded are kept and can be found and retrieved; no case is made of them. Documents
+            that a node of this kind made are answered with Success and not kept.
 
             A Key Object Selection Document ({KEY_OBJECT_SELECTION}) with one of these titles takes
             the instances it names out of every query, retrieval and ranking before it is answered
-            (IHE RAD TF-3 4.66):
+            (IHE RAD TF-3 4.66). Those that are kept as part of another study than it says, or of
+            a patient with another Patient ID, are left. `storage.rejection_notes` switches this
+            off:
             """
         ),
         table(

@@ -164,6 +164,7 @@ def create_commitments() -> None:
         "commitment",
         *uids("transaction_uid"),
         *parent("report"),
+        *columns(sa.Boolean(), "denied"),
         sa.PrimaryKeyConstraint("transaction_uid"),
     )
     op.create_table(
@@ -177,9 +178,9 @@ def create_commitments() -> None:
     )
     op.create_table(
         "rejection",
-        *uids("sop_instance_uid"),
-        *texts("code"),
-        sa.PrimaryKeyConstraint("sop_instance_uid"),
+        *uids("sop_instance_uid", "study_instance_uid"),
+        *texts("patient_id", "code"),
+        sa.PrimaryKeyConstraint("sop_instance_uid", "study_instance_uid", "patient_id"),
     )
 
 
