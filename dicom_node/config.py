@@ -124,7 +124,7 @@ class Storage(Section):
         2048, ge=1, description="an instance larger than this is cut off; it is held in memory"
     )
     minimum_free_mb: int = Field(
-        256, ge=0, description="below this much free disk a C-STORE is answered A700"
+        256, ge=0, description="below this much free disk a C-STORE is answered A700, an upload 507"
     )
     rejection_notes: bool = Field(
         True, description="whether a rejection note takes out what it names"

@@ -15,6 +15,7 @@
     │   └── NotOffered               it accepts no context for what is sent or asked
     ├── CommitmentPending            a destination has not said that it keeps a report; asked again
     ├── WorkerFailed                 the embedding process was lost over a series
+    ├── WorkerBusy                   the embedding process has other work; asked again later
     ├── WorkerUnavailable            no embedding process can be started
     └── WorkerStopped                the node is going down; its job is claimed again
 
@@ -157,6 +158,13 @@ class WorkerFailed(SimilisError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class WorkerBusy(SimilisError):
+    """The embedding process has work of the node to do, or too many wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__("the embedding process is busy, ask again")
 
 
 class WorkerUnavailable(SimilisError):

@@ -158,6 +158,7 @@ class Node:
             uploads=parts.folder.uploads,
             maximum_upload_bytes=config.http.maximum_upload_mb << 20,
             maximum_object_bytes=config.storage.maximum_object_mb << 20,
+            minimum_free_bytes=config.storage.minimum_free_mb << 20,
         )
         return HttpServer(config.http, service)
 

@@ -74,6 +74,15 @@ def test_a_series_comes_whole_and_a_study_with_its_report(library: Library) -> N
         ("nonsense", 406),
         (',;"', 406),
         (",", 200),
+        (f"{RELATED};q=0", 406),
+        (f"{RELATED};q=0.0, */*", 406),
+        (f"*/*;q=0, {RELATED}", 200),
+        ("application/*;q=0, */*", 406),
+        ("image/png;q=0, */*", 200),
+        (f"{RELATED}; transfer-syntax=1.2.840.10008.1.2.5;q=0, */*", 406),
+        (f"{RELATED}; transfer-syntax=1.2.840.10008.1.2.1;q=0, */*", 200),
+        (f"{RELATED};q=much", 200),
+        (f"{RELATED};q=nan", 406),
     ],
 )
 def test_objects_go_out_only_as_they_are_kept(library: Library, accept: str, status: int) -> None:
@@ -202,6 +211,36 @@ def test_a_rendered_instance_fits_its_viewport(library: Library) -> None:
     assert library.get(path, params={"viewport": "9999,9999"}).status_code == 400
     assert library.get(path, params={"viewport": "wide"}).status_code == 400
     assert library.get(path, headers={"Accept": "video/mp4"}).status_code == 406
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("image/jpeg;q=0, */*", "image/png"),
+        ("image/png;q=0, image/*", "image/jpeg"),
+        ("image/jpeg;q=0.1, image/png;q=0.2", "image/png"),
+        ("image/jpeg;q=0, image/png;q=0, */*", ""),
+        ("image/*;q=0, image/png", "image/png"),
+        ("*/*;q=0", ""),
+    ],
+)
+def test_a_picture_is_of_no_kind_that_is_refused(library: Library, accept: str, kind: str) -> None:
+    path = f"{library.path_of('CT_small.dcm')}/thumbnail"
+
+    response = library.get(path, headers={"Accept": accept})
+
+    assert response.status_code == (200 if kind else 406)
+    assert not kind or response.headers["content-type"] == kind
+
+
+def test_frames_are_not_given_in_a_form_that_is_refused(library: Library) -> None:
+    path = f"{library.path_of('JPEG2000.dcm')}/frames/1"
+
+    ((kind, _),) = parts(library.get(path, headers={"Accept": "image/jp2;q=0, */*"}))
+    nothing = library.get(path, headers={"Accept": f"image/jp2;q=0, {OCTETS};q=0, */*"})
+
+    assert kind == "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
+    assert nothing.status_code == 406
 
 
 def test_what_has_no_pixels_has_no_picture(library: Library) -> None:

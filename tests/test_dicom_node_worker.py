@@ -3,17 +3,20 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import hostile_workers
+import peers
 import pytest
 from pydicom import dcmread
 from pydicom.uid import MRImageStorage
 
 from dicom_node.config import Encoding
-from dicom_node.errors import WorkerFailed
+from dicom_node.errors import WorkerBusy, WorkerFailed
 from dicom_node.receive import worker as worker_module
+from dicom_node.receive.turns import MAXIMUM_GUESTS, Guest, Turns
 from dicom_node.receive.worker import Worker
 
 TIMEOUT_S = 1.0
@@ -90,3 +93,49 @@ def test_what_a_codec_prints_is_not_heard(
     with started(timeout_s=60.0) as (worker, _):
         assert len(worker.embed((tmp_path / "12-bit.dcm",)).clips) == 1
     assert "JPEG" not in capfd.readouterr().err
+
+
+def test_the_nodes_own_work_goes_before_what_guests_ask() -> None:
+    turns = Turns()
+    order: list[str] = []
+
+    def take(turn: AbstractContextManager[None], name: str) -> None:
+        with turn:
+            order.append(name)
+
+    with ThreadPoolExecutor(8) as pool:
+        with turns.own():
+            guests = [pool.submit(take, turns.guest(20.0), "guest") for _ in range(3)]
+            peers.wait_for("the guests", lambda: turns.waiting_guests == 3)
+            own = [pool.submit(take, turns.own(), "own") for _ in range(3)]
+            peers.wait_for("the others", lambda: turns.waiting_own == 3)
+        for each in (*guests, *own):
+            each.result(20)
+
+    assert order == ["own"] * 3 + ["guest"] * 3
+
+
+def test_a_guest_is_put_off_when_its_turn_does_not_come_or_too_many_wait() -> None:
+    turns = Turns()
+    with turns.own():
+        started = time.monotonic()
+        with pytest.raises(WorkerBusy), turns.guest(0.2):
+            pytest.fail("it has the turn")
+        assert time.monotonic() - started < 5
+        with ThreadPoolExecutor(MAXIMUM_GUESTS) as pool:
+            waiting = [pool.submit(turns.guest(2.0).__enter__) for _ in range(MAXIMUM_GUESTS)]
+            peers.wait_for("the guests", lambda: turns.waiting_guests == MAXIMUM_GUESTS)
+            with pytest.raises(WorkerBusy), turns.guest(60.0):
+                pytest.fail("there is room for it")
+            assert all(isinstance(each.exception(20), WorkerBusy) for each in waiting)
+    with turns.guest(0.2):
+        assert turns.waiting_guests == 0
+
+
+def test_a_picture_for_a_guest_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_run", hostile_workers.stalling)
+    with started(timeout_s=60.0) as (worker, _):
+        start = time.monotonic()
+        with pytest.raises(WorkerFailed, match=r"took longer than 0\.5 s and was ended"):
+            worker.thumbnail(Path("file"), 64, of_another=False, guest=Guest(1.0, limit_s=0.5))
+        assert time.monotonic() - start < 10

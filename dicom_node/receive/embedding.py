@@ -18,7 +18,7 @@ from typing import Any
 from dicom_node.config import Encoding
 from dicom_node.listener import prepare_dicom
 from dicom_node.log import fault_of
-from dicom_node.receive.worker import Fault, Model
+from dicom_node.receive.worker import REPLY_BYTES, Fault, Model
 from encoder import checkpoint
 from encoder.clip import Clip
 from encoder.config import EncoderConfig
@@ -121,7 +121,10 @@ def _frames(path: Path, numbers: list[int], decoded: bool) -> tuple[dict[str, An
         frames = stored_frames(path, numbers, decoded=decoded)
     except UnreadableImage as error:
         return {"reason": error.reason, "lengths": []}, b""
-    return {"reason": "", "lengths": [len(frame) for frame in frames]}, b"".join(frames)
+    lengths = [len(frame) for frame in frames]
+    if sum(lengths) > REPLY_BYTES:
+        return {"reason": f"more than {REPLY_BYTES >> 20} MiB, ask for fewer", "lengths": []}, b""
+    return {"reason": "", "lengths": lengths}, b"".join(frames)
 
 
 def _embed(embedder: Embedder, paths: list[Path], threads: int) -> tuple[dict[str, Any], bytes]:

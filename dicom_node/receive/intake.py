@@ -12,8 +12,8 @@ import structlog
 from pydicom.dataset import FileMetaDataset
 
 from dicom_node.config import Lifecycle
-from dicom_node.errors import BadIdentity, OutOfResources
-from dicom_node.receive.header import read_header, split_file, with_meta
+from dicom_node.errors import BadIdentity, NotUnderstood, OutOfResources
+from dicom_node.receive.header import PARSE_ERRORS, read_header, split_file, with_meta
 from dicom_node.receive.lifecycle import quiet_rule
 from dicom_node.receive.own import is_own
 from dicom_node.receive.rejection import KEY_OBJECT_SELECTION, read_rejection
@@ -105,7 +105,10 @@ class Intake:
     def _rejects(self, header: Header, dataset: bytes) -> Rejects | None:
         if not self._rejection_notes or header.sop_class_uid != KEY_OBJECT_SELECTION:
             return None
-        return read_rejection(dataset, header.transfer_syntax_uid, self._store.erase)
+        try:
+            return read_rejection(dataset, header.transfer_syntax_uid, self._store.erase)
+        except PARSE_ERRORS as error:  # a sequence that holds no items
+            raise NotUnderstood("the rejection note cannot be read") from error
 
     def take_file(self, file: BinaryIO, *, source: str, report: bool = True) -> Receipt | None:
         """Keep a DICOM file as if it had been pushed; raises `ObjectRefused`, `OSError`."""

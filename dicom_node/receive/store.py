@@ -83,18 +83,13 @@ class Store:
             if target.exists():
                 fsync_folder(target.parent)  # a crash may have come between rename and fsync
             else:
-                self._check_room(len(dataset))
+                check_room(self.folder, len(dataset), self._minimum_free_bytes)
                 self._write_durably(target, part10(dataset, meta))
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise OutOfResources(f"the store is full: {error.strerror}") from error
             raise OutOfResources(f"the store cannot be written: {error.strerror}") from error
         return stored
-
-    def _check_room(self, size_bytes: int) -> None:
-        free = shutil.disk_usage(self.folder).free
-        if free - size_bytes < self._minimum_free_bytes:
-            raise OutOfResources(f"only {free >> 20} MiB of disk are free")
 
     def _write_durably(self, target: Path, parts: Sequence[bytes]) -> None:
         """Write beside, fsync, rename, fsync the folder: all of it or nothing is there."""
@@ -109,6 +104,13 @@ class Store:
             temporary.unlink(missing_ok=True)
             raise
         fsync_folder(target.parent)
+
+
+def check_room(folder: Path, size_bytes: int, minimum_free_bytes: int) -> None:
+    """Raise `OutOfResources` where a file of this size would leave less than the minimum free."""
+    free = shutil.disk_usage(folder).free
+    if free - size_bytes < minimum_free_bytes:
+        raise OutOfResources(f"only {free >> 20} MiB of disk are free")
 
 
 def _write_all(file: FileIO, part: bytes) -> None:

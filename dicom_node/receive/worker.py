@@ -24,6 +24,7 @@ import structlog
 
 from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
+from dicom_node.receive.turns import Guest, Turns
 from index.records import ClipRecord
 
 log = structlog.get_logger()
@@ -32,11 +33,12 @@ _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 5.0
 _CHILD = "dicom_node.receive.embedding"
 # A reply is one vector and a few dozen UIDs per clip; more is a worker gone mad.
-_REPLY_BYTES = 256 << 20
+REPLY_BYTES = 256 << 20
 # What reading such a reply lets out.
 _SENSELESS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 _Answer = TypeVar("_Answer")
+_Understand = Callable[[dict[str, Any], bytes], _Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +108,27 @@ class Worker:
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._interrupted = False
-        self._turn = threading.Lock()
+        self._turns = Turns()
         self.model = self._start()
 
-    def embed(self, paths: tuple[Path, ...]) -> Embedded:
+    def embed(self, paths: tuple[Path, ...], *, guest: Guest | None = None) -> Embedded:
         """Return the clips of a series' files.
 
         Raises `WorkerFailed` when the process is lost over them, `WorkerUnavailable` when none can
-        be started. After any failure the process is a new one: no late answer can be taken for
-        that of the next series.
+        be started, `WorkerBusy` when a `guest` has waited long enough. After any failure the
+        process is a new one: no late answer can be taken for that of the next series.
         """
-        return self._ask({"embed": [str(path) for path in paths]}, self._embedded)
+        return self._ask({"embed": [str(path) for path in paths]}, self._embedded, guest)
 
     def show(self, series: Sequence[Sequence[Path]]) -> Contact:
         """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
-        return self._ask({"show": [[str(path) for path in paths] for paths in series]}, _contact)
+        return self._ask(
+            {"show": [[str(path) for path in paths] for paths in series]}, _contact, None
+        )
 
-    def thumbnail(self, path: Path, side_px: int, *, of_another: bool) -> Thumbnail:
+    def thumbnail(
+        self, path: Path, side_px: int, *, of_another: bool, guest: Guest | None = None
+    ) -> Thumbnail:
         """Return the middle frame of an instance, `side_px` wide and high; raises as `embed`.
 
         Of another patient nothing is shown into which a name may be burnt.
@@ -134,37 +140,42 @@ class Worker:
                 raise ValueError("a picture of another size")
             return Thumbnail(data, str(reply["reason"]))
 
-        return self._ask(
-            {"thumbnail": str(path), "side_px": side_px, "of_another": of_another}, understand
-        )
+        question = {"thumbnail": str(path), "side_px": side_px, "of_another": of_another}
+        return self._ask(question, understand, guest)
 
-    def frames(self, path: Path, numbers: Sequence[int], *, decoded: bool) -> Frames:
+    def frames(
+        self, path: Path, numbers: Sequence[int], *, decoded: bool, guest: Guest | None = None
+    ) -> Frames:
         """Return the bytes of some frames of an instance, counted from 1; raises as `embed`."""
         question = {"frames": str(path), "numbers": list(numbers), "decoded": decoded}
-        return self._ask(question, _frames)
+        return self._ask(question, _frames, guest)
 
     def _ask(
-        self, request: dict[str, object], understand: Callable[[dict[str, Any], bytes], _Answer]
+        self, request: dict[str, object], understand: _Understand[_Answer], guest: Guest | None
     ) -> _Answer:
         """Put one question to a living process; end it where no answer comes, or a senseless one.
 
         `understand` takes the two parts of an answer.
         """
-        with self._turn:
-            return self._ask_in_turn(request, understand)
+        limit_s = self._encoding.timeout_s
+        if guest is None:
+            with self._turns.own():
+                return self._ask_in_turn(request, understand, limit_s)
+        with self._turns.guest(guest.wait_s):
+            return self._ask_in_turn(request, understand, min(limit_s, guest.limit_s))
 
     def _ask_in_turn(
-        self, request: dict[str, object], understand: Callable[[dict[str, Any], bytes], _Answer]
+        self, request: dict[str, object], understand: _Understand[_Answer], limit_s: float
     ) -> _Answer:
         if self._process is None or not self._process.is_alive():
             self._restart()
         try:
-            with self._conversation(self._encoding.timeout_s) as connection:
+            with self._conversation(limit_s) as connection:
                 connection.send_bytes(json.dumps(request).encode())
-                reply = json.loads(connection.recv_bytes(_REPLY_BYTES))
+                reply = json.loads(connection.recv_bytes(REPLY_BYTES))
                 if "error" in reply:
                     raise WorkerFailed(reply["error"])
-                data = connection.recv_bytes(_REPLY_BYTES)
+                data = connection.recv_bytes(REPLY_BYTES)
             return understand(reply, data)
         except _SENSELESS as error:
             self.stop()
@@ -231,7 +242,7 @@ class Worker:
         self._process, self._connection = process, parent
         try:
             with self._conversation(_START_TIMEOUT_S) as connection:
-                hello = json.loads(connection.recv_bytes(_REPLY_BYTES))
+                hello = json.loads(connection.recv_bytes(REPLY_BYTES))
         except WorkerFailed as error:
             raise WorkerUnavailable(error.reason) from error
         if "error" in hello:

@@ -1,7 +1,10 @@
 """The Accept header (RFC 9110 12.5.1, PS3.18 8.7.5): what may be answered, best first."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import Depends, Header
 
 _RANGE = re.compile(r'(?:[^,"]|"[^"]*")+')
 _PARAMETER = re.compile(r';\s*([\w-]+)\s*=\s*(?:"([^"]*)"|([^;\s]*))')
@@ -10,22 +13,43 @@ ANYTHING = "*/*"
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """One media range; of `multipart/related` it is the type of the parts that counts."""
+    """One media range; of `multipart/related` it is the type of the parts that counts.
+
+    `refused` are the ranges of the same header that are not acceptable (`q=0`).
+    """
 
     media_type: str
     is_multipart: bool
     transfer_syntax: str  # empty where none is asked for, `*` for any
+    refused: tuple["Range", ...] = ()
 
-    def takes(self, media_type: str) -> bool:
-        """Tell whether this type is asked for, be it by a wildcard."""
-        whole, half = self.media_type, media_type.partition("/")[0] + "/*"
-        return whole in (ANYTHING, media_type, half)
+    def takes(self, media_type: str, transfer_syntax: str = "") -> bool:
+        """Tell whether this type is asked for, be it by a wildcard.
+
+        Not so where a range that says it as closely, or more so, refuses it.
+        """
+        return self._covers(media_type) and not any(
+            each._covers(media_type)
+            and each.transfer_syntax in ("", "*", transfer_syntax)
+            and each._closeness() >= self._closeness()
+            for each in self.refused
+        )
+
+    def _covers(self, media_type: str) -> bool:
+        half = media_type.partition("/")[0] + "/*"
+        return self.media_type in (ANYTHING, media_type, half)
+
+    def _closeness(self) -> tuple[bool, bool, bool]:
+        whole = not self.media_type.endswith("/*")
+        return whole, self.media_type != ANYTHING, self.transfer_syntax not in ("", "*")
 
 
 def ranges(header: str) -> tuple[Range, ...]:
-    """Return what a client takes, in the order that it prefers."""
+    """Return what a client takes, in the order that it prefers; nothing where it refuses all."""
     read = [_read(text.strip()) for text in _RANGE.findall(header) or [ANYTHING]]
-    return tuple(each for _, each in sorted(read, key=lambda pair: -pair[0]))
+    refused = tuple(each for quality, each in read if not quality > 0)
+    taken = sorted((pair for pair in read if pair[0] > 0), key=lambda pair: -pair[0])
+    return tuple(replace(each, refused=refused) for _, each in taken)
 
 
 def _read(text: str) -> tuple[float, Range]:
@@ -39,3 +63,14 @@ def _read(text: str) -> tuple[float, Range]:
     if is_multipart:
         media_type = values.get("type", ANYTHING).lower()
     return quality, Range(media_type, is_multipart, values.get("transfer-syntax", ""))
+
+
+def _accepted(
+    accept: Annotated[
+        str, Header(description="a transfer-syntax is the one it is kept in, or *")
+    ] = ANYTHING,
+) -> tuple[Range, ...]:
+    return ranges(accept)
+
+
+Accepted = Annotated[tuple[Range, ...], Depends(_accepted)]

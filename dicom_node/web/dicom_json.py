@@ -1,6 +1,7 @@
 """The DICOM JSON model (PS3.18 Annex F): data sets as answers."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ class DicomJson(Response):
 
     def render(self, content: Any) -> bytes:
         """Write what `as_json` made."""
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encoded(content)
 
 
 DATA_SETS: dict[int | str, dict[str, Any]] = {
@@ -36,7 +37,8 @@ DATA_SETS: dict[int | str, dict[str, Any]] = {
 def as_json(dataset: Dataset) -> dict[str, Any]:
     """Return a data set in the JSON model, of which the character set is always UTF-8.
 
-    Long binary values, and elements whose value is none of their VR, are left out.
+    Long binary values, and elements whose value is none of their VR, are left out. A number that
+    JSON has not (NaN, infinite) is an empty value (PS3.18 F.2.5).
     """
     written: dict[str, Any] = dataset.to_json_dict(
         bulk_data_threshold=_MAXIMUM_INLINE_BYTES,
@@ -45,18 +47,29 @@ def as_json(dataset: Dataset) -> dict[str, Any]:
     )
     if _CHARACTER_SET in written:
         written[_CHARACTER_SET] = {"vr": "CS", "Value": [UTF_8]}
-    return _without_bulk(written)
+    return _as_told(written)
 
 
-def _without_bulk(written: dict[str, Any]) -> dict[str, Any]:
+def _as_told(written: dict[str, Any]) -> dict[str, Any]:
     kept = {}
     for tag, element in sorted(written.items()):
         if element.get("BulkDataURI") == _LEFT_OUT:
             continue
-        if element["vr"] == "SQ" and "Value" in element:
-            element = {"vr": "SQ", "Value": [_without_bulk(item) for item in element["Value"]]}
+        if "Value" in element:
+            element = _of_values(element["vr"], element["Value"])
         kept[tag] = element
     return kept
+
+
+def _of_values(vr: str, values: list[Any]) -> dict[str, Any]:
+    if vr == "SQ":
+        return {"vr": vr, "Value": [_as_told(item) for item in values]}
+    told = [None if isinstance(v, float) and not math.isfinite(v) else v for v in values]
+    return {"vr": vr, "Value": told} if told != [None] else {"vr": vr}
+
+
+def _encoded(content: object) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def streamed(
@@ -67,7 +80,7 @@ def streamed(
     def array() -> Iterator[bytes]:
         separator = b"["
         for dataset in datasets:
-            yield separator + json.dumps(dataset, ensure_ascii=False).encode()
+            yield separator + _encoded(dataset)
             separator = b","
         yield b"[]" if separator == b"[" else b"]"
 

@@ -19,6 +19,7 @@ from dicom_node.errors import (
     ObjectRefused,
     OutOfResources,
     QueryRefused,
+    WorkerBusy,
     WorkerFailed,
     WorkerStopped,
     WorkerUnavailable,
@@ -42,7 +43,8 @@ _STATUSES: dict[type[Exception], int] = {
     QueryRefused: 400,
     BadQuery: 400,
     ObjectRefused: 400,
-    OutOfResources: 503,
+    OutOfResources: 507,  # RFC 4918 11.5
+    WorkerBusy: 503,
     WorkerFailed: 422,
     WorkerStopped: 503,
     WorkerUnavailable: 503,

@@ -1,4 +1,4 @@
-"""The gate before every route: who may ask, how many at once, how long a sender may be silent.
+"""The gate before every route: who may ask, how many at once, how long a sender may take.
 
 Writes one log line per request: the route and the UIDs in its path, never the query, which may name
 a patient.
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dicom_node.log import fault_of
 from dicom_node.text import is_uid
 from dicom_node.web.failures import problem
+from dicom_node.web.pace import Pace
 
 log = structlog.get_logger()
 
@@ -90,16 +91,20 @@ class Gate:
         return None
 
     def _patient(self, receive: Receive) -> Receive:
-        is_whole = False
+        """Bound the silence of a sender, and how slow it may be on the whole."""
+        timeout_s = self._admission.timeout_s
+        pace, is_whole = Pace(timeout_s), False
 
         async def within_limit() -> Message:
             nonlocal is_whole
             if is_whole:  # what is waited for now is the end of the connection
                 return await receive()
+            since = time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), self._admission.timeout_s)
+                message = await asyncio.wait_for(receive(), min(timeout_s, pace.left_s()))
             except TimeoutError:
                 return {"type": "http.disconnect"}
+            pace.note(len(message.get("body", b"")), waited_s=time.monotonic() - since)
             is_whole = not message.get("more_body", False)
             return message
 

@@ -11,6 +11,7 @@ import uvicorn
 from dicom_node.config import MINIMUM_TOKEN_LENGTH, Http
 from dicom_node.errors import ConfigError
 from dicom_node.web.app import build_app
+from dicom_node.web.connection import connections
 from dicom_node.web.gate import Admission, Gate
 from dicom_node.web.service import WebService
 
@@ -34,7 +35,7 @@ class HttpServer:
         )
         config = uvicorn.Config(
             Gate(build_app(service), admission),
-            http="h11",
+            http=connections(http.timeout_s),
             ws="none",
             lifespan="off",
             log_config=None,

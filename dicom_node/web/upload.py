@@ -1,21 +1,25 @@
 """The body of a request: received into a folder of its own, split into DICOM files, removed.
 
 The folder lies in the data folder; what a killed node leaves there is removed at the next start.
+Bodies are split here, since `email` holds them in memory several times over and python-multipart,
+made for multipart/form-data, refuses the preamble and the padding that RFC 2046 5.1.1 allows.
 """
 
 import mmap
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException, Request
+from starlette.concurrency import run_in_threadpool
 
-from dicom_node.errors import NotUnderstood
+from dicom_node.errors import NotUnderstood, OutOfResources
+from dicom_node.receive.store import check_room
 from dicom_node.web.service import WebService
 
 DICOM = "application/dicom"
@@ -28,6 +32,8 @@ _HEAD_BYTES = 16 << 10  # of a part
 _MAXIMUM_PARTS = 100_000
 _MAXIMUM_BOUNDARY = 70  # RFC 2046 5.1.1
 
+Place = tuple[int, int]  # start and end of a part within the body
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -36,57 +42,95 @@ class Upload:
     folder: Path
     boundary: bytes
     maximum_object_bytes: int
+    minimum_free_bytes: int
 
     @property
     def body(self) -> Path:
         """The file that holds it all."""
         return self.folder / "body"
 
-    def parts(self) -> Iterator[bytes]:
-        """Yield the DICOM files one after the other; raise `NotUnderstood`."""
+    def places(self) -> Iterator[Place]:
+        """Yield where the DICOM files lie, one after the other; raise `NotUnderstood`."""
         if not self.body.stat().st_size:
             raise NotUnderstood("the body is empty")
         with (
             self.body.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body,
         ):
-            for start, end in _places(body, self.boundary):
-                if end - start > self.maximum_object_bytes:
-                    raise NotUnderstood("a part is larger than an object may be")
-                yield body[start:end]
+            yield from _places(body, self.boundary)
+
+    def read(self, place: Place) -> bytes:
+        """Return one of the files; raise `NotUnderstood` where it is too large."""
+        start, end = place
+        if end - start > self.maximum_object_bytes:
+            raise NotUnderstood("a part is larger than an object may be")
+        with self.body.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    def append(self, chunk: bytes) -> None:
+        """Write on; raise `OutOfResources`."""
+        with self._writing(len(chunk)), self.body.open("ab") as file:
+            file.write(chunk)
 
     def files(self) -> list[Path]:
-        """Write each part to a file beside the body; the names are ours. Raises `NotUnderstood`."""
+        """Write each part to a file beside the body; the names are ours.
+
+        Raises `NotUnderstood`, `OutOfResources`.
+        """
         paths = []
-        for number, part in enumerate(self.parts(), start=1):
-            path = self.folder / f"{number}.dcm"
-            path.write_bytes(part)
+        for number, place in enumerate(self.places(), start=1):
+            path, part = self.folder / f"{number}.dcm", self.read(place)
+            with self._writing(len(part)):
+                path.write_bytes(part)
             paths.append(path)
         return paths
+
+    @contextmanager
+    def _writing(self, size_bytes: int) -> Iterator[None]:
+        check_room(self.folder, size_bytes, self.minimum_free_bytes)
+        try:
+            yield
+        except OSError as error:
+            raise OutOfResources(f"the upload cannot be written: {error.strerror}") from error
 
 
 @asynccontextmanager
 async def received(request: Request, service: WebService) -> AsyncIterator[Upload]:
-    """Receive a body and lend it; raises `HTTPException` 413 and 415, `NotUnderstood`."""
+    """Receive a body and lend it; the disk is never waited for by others.
+
+    Raises `HTTPException` 413 and 415, `NotUnderstood`, `OutOfResources`.
+    """
     boundary = _boundary(request.headers.get("content-type", ""))
     limit = service.maximum_upload_bytes
     too_large = HTTPException(413, f"the body is larger than {limit >> 20} MiB")
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
+    announced = request.headers.get("content-length", "")
+    announced_bytes = int(announced) if announced.isdecimal() else 0
+    if announced_bytes > limit:
         raise too_large
-    folder = Path(tempfile.mkdtemp(dir=service.uploads))
+    upload = await run_in_threadpool(_begun, service, boundary, announced_bytes)
     try:
-        upload = Upload(folder, boundary, service.maximum_object_bytes)
         size = 0
-        with upload.body.open("wb") as file:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise too_large
-                file.write(chunk)
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            await run_in_threadpool(upload.append, chunk)
         yield upload
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        await run_in_threadpool(shutil.rmtree, upload.folder, ignore_errors=True)
+
+
+def _begun(service: WebService, boundary: bytes, announced_bytes: int) -> Upload:
+    check_room(service.uploads, announced_bytes, service.minimum_free_bytes)
+    upload = Upload(
+        Path(tempfile.mkdtemp(dir=service.uploads)),
+        boundary,
+        service.maximum_object_bytes,
+        service.minimum_free_bytes,
+    )
+    upload.body.touch()
+    return upload
 
 
 def empty(uploads: Path) -> None:
@@ -116,7 +160,7 @@ def _parameter(header: Message, name: str) -> str:
     return value if isinstance(value, str) else ""  # else in the form of RFC 2231
 
 
-def _places(body: mmap.mmap, boundary: bytes) -> Iterator[tuple[int, int]]:
+def _places(body: mmap.mmap, boundary: bytes) -> Iterator[Place]:
     """Yield where each part begins and ends (RFC 2046 5.1.1); raise `NotUnderstood`."""
     if not boundary:
         yield 0, len(body)

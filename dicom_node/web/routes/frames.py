@@ -8,12 +8,11 @@ from fastapi.responses import Response
 from pydicom import uid
 
 from dicom_node.answer.retrieve import KeptFile
-from dicom_node.web.accept import Range, ranges
+from dicom_node.web.accept import Accepted
 from dicom_node.web.failures import responses
 from dicom_node.web.kept import kept_file
 from dicom_node.web.multipart import Part, multipart
-from dicom_node.web.routes.retrieve import Accept
-from dicom_node.web.service import Service, Uid
+from dicom_node.web.service import PICTURE, Service, Uid
 
 router = APIRouter(tags=["WADO-RS"])
 
@@ -49,11 +48,11 @@ Numbers = Annotated[str, PathParameter(pattern=r"^[1-9]\d{0,8}(,[1-9]\d{0,8})*$"
 )
 def retrieve_frames(
     service: Service,
+    accepted: Accepted,
     study: Uid,
     series: Uid,
     instance: Uid,
     frames: Numbers,
-    accept: Accept = "*/*",
 ) -> Response:
     """Retrieve frames, counted from 1: `2,5`.
 
@@ -63,8 +62,8 @@ def retrieve_frames(
     if len(numbers) > _MAXIMUM_FRAMES:
         raise HTTPException(400, f"at most {_MAXIMUM_FRAMES} frames at once")
     file = kept_file(service, study, series, instance)
-    media_type, decoded = _chosen(file, ranges(accept))
-    found = service.worker.frames(file.path, numbers, decoded=decoded)
+    media_type, decoded = _chosen(file, accepted)
+    found = service.worker.frames(file.path, numbers, decoded=decoded, guest=PICTURE)
     if not found.frames:
         raise HTTPException(422, f"these frames cannot be given: {found.reason}")
     syntax = uid.ExplicitVRLittleEndian if decoded else file.transfer_syntax_uid
@@ -72,16 +71,17 @@ def retrieve_frames(
     return multipart((Part(said, frame) for frame in found.frames), media_type=media_type)
 
 
-def _chosen(file: KeptFile, taken: tuple[Range, ...]) -> tuple[str, bool]:
+def _chosen(file: KeptFile, accepted: Accepted) -> tuple[str, bool]:
     """Return the media type of the answer, and whether it is decoded; `HTTPException` 406."""
     kept = str(file.transfer_syntax_uid)
     media_type = _MEDIA_TYPES.get(kept, OCTETS)
-    for each in taken:
-        if each.takes(media_type) and each.transfer_syntax in _as_kept(media_type, kept):
+    plain = uid.ExplicitVRLittleEndian
+    for each in accepted:
+        if each.takes(media_type, kept) and each.transfer_syntax in _as_kept(media_type, kept):
             return media_type, False
-        if each.takes(OCTETS) and each.transfer_syntax in ("*", kept):
+        if each.takes(OCTETS, kept) and each.transfer_syntax in ("*", kept):
             return OCTETS, False
-        if each.takes(OCTETS) and each.transfer_syntax in ("", uid.ExplicitVRLittleEndian):
+        if each.takes(OCTETS, plain) and each.transfer_syntax in ("", plain):
             return OCTETS, True
     raise HTTPException(406, f"frames are {media_type} as kept, or {OCTETS} uncompressed")
 

@@ -1,12 +1,12 @@
 """WADO-RS (PS3.18 10.4): kept objects, byte for byte, in the transfer syntax they came in."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, HTTPException
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse, Response
 
 from dicom_node.answer.retrieve import KeptFile
-from dicom_node.web.accept import Range, ranges
+from dicom_node.web.accept import Accepted, Range
 from dicom_node.web.failures import responses
 from dicom_node.web.kept import kept_file, kept_files
 from dicom_node.web.multipart import Part, multipart
@@ -14,8 +14,6 @@ from dicom_node.web.service import Service, Uid
 from dicom_node.web.upload import DICOM
 
 router = APIRouter(tags=["WADO-RS"])
-
-Accept = Annotated[str, Header(description="a transfer-syntax is the one it is kept in, or *")]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _OBJECTS: dict[int | str, dict[str, Any]] = {
@@ -26,15 +24,15 @@ _OBJECT = _OBJECTS | {200: {"content": {"multipart/related": _BINARY, DICOM: _BI
 
 
 @router.get("/studies/{study}", response_class=Response, responses=_OBJECTS)
-def retrieve_study(service: Service, study: Uid, accept: Accept = "*/*") -> Response:
+def retrieve_study(service: Service, accepted: Accepted, study: Uid) -> Response:
     """Retrieve the objects of a study, the reports of this node among them."""
-    return _objects(kept_files(service, study), accept)
+    return _objects(kept_files(service, study), accepted)
 
 
 @router.get("/studies/{study}/series/{series}", response_class=Response, responses=_OBJECTS)
-def retrieve_series(service: Service, study: Uid, series: Uid, accept: Accept = "*/*") -> Response:
+def retrieve_series(service: Service, accepted: Accepted, study: Uid, series: Uid) -> Response:
     """Retrieve the objects of a series."""
-    return _objects(kept_files(service, study, series), accept)
+    return _objects(kept_files(service, study, series), accepted)
 
 
 @router.get(
@@ -43,19 +41,18 @@ def retrieve_series(service: Service, study: Uid, series: Uid, accept: Accept = 
     responses=_OBJECT,
 )
 def retrieve_instance(
-    service: Service, study: Uid, series: Uid, instance: Uid, accept: Accept = "*/*"
+    service: Service, accepted: Accepted, study: Uid, series: Uid, instance: Uid
 ) -> Response:
     """Retrieve an object; alone, as a file, where `application/dicom` is preferred."""
     file = kept_file(service, study, series, instance)
-    best = ranges(accept)[0]
-    if best.media_type == DICOM and not best.is_multipart and _takes(best, file):
-        return FileResponse(file.path, media_type=DICOM)
-    return _objects([file], accept)
+    for best in accepted[:1]:
+        if best.media_type == DICOM and not best.is_multipart and _takes(best, file):
+            return FileResponse(file.path, media_type=DICOM)
+    return _objects([file], accepted)
 
 
-def _objects(files: list[KeptFile], accept: str) -> Response:
-    taken = ranges(accept)
-    if not all(any(_takes(each, file) for each in taken) for file in files):
+def _objects(files: list[KeptFile], accepted: Accepted) -> Response:
+    if not all(any(_takes(each, file) for each in accepted) for file in files):
         raise HTTPException(
             406, f'objects go out as they are kept: multipart/related; type="{DICOM}"; '
             "transfer-syntax=*"
@@ -67,5 +64,5 @@ def _objects(files: list[KeptFile], accept: str) -> Response:
 
 
 def _takes(accepted: Range, file: KeptFile) -> bool:
-    syntaxes = ("", "*", str(file.transfer_syntax_uid))
-    return accepted.takes(DICOM) and accepted.transfer_syntax in syntaxes
+    kept = str(file.transfer_syntax_uid)
+    return accepted.takes(DICOM, kept) and accepted.transfer_syntax in ("", "*", kept)

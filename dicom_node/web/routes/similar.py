@@ -22,7 +22,7 @@ from dicom_node.receive.header import read_file_header
 from dicom_node.web.dicom_json import DATA_SETS, DicomJson, as_json
 from dicom_node.web.failures import Problem, problem, responses
 from dicom_node.web.keys import check_text, identifier_of, keywords_of
-from dicom_node.web.service import Service, Uid, WebService
+from dicom_node.web.service import EXAMPLE, Service, Uid, WebService
 from dicom_node.web.upload import BODIES, Upload, received
 from index.attributes import Level
 
@@ -146,7 +146,7 @@ class SimilarCases(BaseModel):
     cases: list[SimilarCase]
 
 
-@router.post("/similar", openapi_extra=BODIES, responses=responses(408, 413, 415, 422))
+@router.post("/similar", openapi_extra=BODIES, responses=responses(408, 413, 415, 422, 507))
 async def similar_to_files(
     service: Service, request: Request, wanted: Annotated[Wanted, Query()]
 ) -> SimilarCases:
@@ -166,7 +166,7 @@ def _like_files(service: WebService, upload: Upload, wanted: Wanted) -> SimilarC
             read_file_header(path)
         except ObjectRefused as error:
             raise NotUnderstood(f"part {number}: {error.reason}") from error
-    example = embed_example(service.worker, paths)
+    example = embed_example(service.worker, paths, guest=EXAMPLE)
     ranking = similar_to_vectors(service.find.search, example, filters)
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]

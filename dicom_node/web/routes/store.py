@@ -1,5 +1,7 @@
 """STOW-RS (PS3.18 10.5): objects taken in by the same door as those of a C-STORE."""
 
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -21,7 +23,7 @@ router = APIRouter(tags=["STOW-RS"])
 
 _RESULT = {"content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}
 _RESULTS: dict[int | str, dict[str, Any]] = {
-    **responses(408, 413, 415),
+    **responses(408, 413, 415, 507),
     200: _RESULT | {"description": "all objects are kept"},
     202: _RESULT | {"description": "some are, the others are named with a reason"},
     409: _RESULT | {"description": "none is"},
@@ -57,24 +59,36 @@ class _Results:
 
 
 def _take(intake: Intake, upload: Upload, study: str, source: str) -> _Results:
+    """Take in what can be split off; a body of which nothing can is refused as a whole."""
     results = _Results()
-    for part in upload.parts():
-        seen: list[Header] = []
-
-        def check(header: Header, seen: list[Header] = seen) -> None:
-            seen.append(header)
-            if study and header.study_instance_uid != study:
-                raise BadIdentity("of another study", keyword="StudyInstanceUID")
-
-        try:
-            meta, dataset = split_file(BytesIO(part))
-            intake.take(dataset, meta, source=source, check=check)
-            results.kept += seen
-        except ObjectRefused as refusal:
-            results.refused.append((seen[0] if seen else None, refusal))
+    try:
+        for place in upload.places():
+            _take_part(intake, partial(upload.read, place), study, source, results)
+    except NotUnderstood as refusal:  # what follows cannot be told apart any more
+        if not (results.kept or results.refused):
+            raise
+        results.refused.append((None, refusal))
     if not (results.kept or results.refused):
         raise NotUnderstood("the body holds no objects")
     return results
+
+
+def _take_part(
+    intake: Intake, read: Callable[[], bytes], study: str, source: str, results: _Results
+) -> None:
+    seen: list[Header] = []
+
+    def check(header: Header) -> None:
+        seen.append(header)
+        if study and header.study_instance_uid != study:
+            raise BadIdentity("of another study", keyword="StudyInstanceUID")
+
+    try:
+        meta, dataset = split_file(BytesIO(read()))
+        intake.take(dataset, meta, source=source, check=check)
+        results.kept += seen
+    except ObjectRefused as refusal:
+        results.refused.append((seen[0] if seen else None, refusal))
 
 
 def _answer(results: _Results, study: str, base_url: str) -> DicomJson:
