@@ -31,8 +31,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A worker a core, which has its files to itself; one thread each, or they would wait for each other.
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 # The wheel alone, in an empty environment, from another folder.
 wheel: $(VENV)/.dev
