@@ -16,7 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.contexts import STUDY_ROOT_FIND
-from dicom_node.listener import answer_at_once
+from dicom_node.listener import prepare_connection
 from dicom_node.receive.header import split_file
 from dicom_node.receive.store import part10
 
@@ -53,7 +53,7 @@ def association(
         port,
         contexts=list(contexts) or [build_context(CT, ExplicitVRLittleEndian)],
         ae_title=called,
-        evt_handlers=[(evt.EVT_CONN_OPEN, answer_at_once)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, prepare_connection)],
     )
     assert opened.is_established, "the node did not accept the association"
     connection = opened.dul.socket.socket

@@ -5,18 +5,20 @@ import threading
 import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import peers
 import pytest
 from pydicom.uid import HEVCMP51, MPEG2MPML, MPEG4HP41, ExplicitVRLittleEndian, RLELossless
 from pynetdicom import build_context, evt
+from pynetdicom.association import Association
 from scripted import association, identifier, store
 
 from dicom_node.answer.response import CANCELLED, PENDING, Answers
 from dicom_node.config import Dicom
 from dicom_node.contexts import STUDY_ROOT_FIND, Role, services
-from dicom_node.listener import MESSAGES_AHEAD, Listener, cut, is_cancelled
+from dicom_node.listener import MESSAGES_AHEAD, Listener, _Checkpoint, cut, is_cancelled
 from dicom_node.node import Node
 
 ULTRASOUND_MULTIFRAME = "1.2.840.10008.5.1.4.1.1.3.1"
@@ -174,3 +176,24 @@ def query_listener(handlers: list[Any]) -> Listener:
 
 def named(events: Events, event: str) -> Events:
     return [line for line in events if line["event"] == event]
+
+
+def test_a_reactor_that_wakes_late_is_not_let_into_the_next_request() -> None:
+    reactor = SimpleNamespace(_is_paused=True)
+    checkpoint = _Checkpoint(cast(Association, reactor))
+    checkpoint.clear()
+    waiting = threading.Thread(target=checkpoint.wait, daemon=True)
+    waiting.start()
+
+    with checkpoint._guard:  # it is woken, and before it gets further the next request begins
+        checkpoint.set()
+        waiting.join(0.2)
+        threading.Event.clear(checkpoint)
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    assert reactor._is_paused
+
+    checkpoint.set()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert not reactor._is_paused

@@ -15,6 +15,7 @@ def sent_report(catalogue: Catalogue) -> int:
     report_id = catalogue.save_report(
         NewReport(
             study_id=receive(catalogue, 1).study_id,
+            revision=1,
             destination="PACS",
             sop_instance_uid="2.25.10",
             series_instance_uid="2.25.20",
@@ -23,7 +24,7 @@ def sent_report(catalogue: Catalogue) -> int:
             cases=(),
         )
     )
-    catalogue.set_report_state(report_id, ReportState.SENT)
+    catalogue.move_report(report_id, ReportState.SENT)
     return report_id
 
 
@@ -47,7 +48,7 @@ def test_silence_is_no_refusal_however_often_it_was_asked(
     assert deny(catalogue, "2.25.3.4") is Settlement.LACKING
     assert Jobs(catalogue.engine, clock).next_due_s([JobKind.SEND]) == 10.0
 
-    catalogue.set_report_state(report_id, ReportState.SENT)
+    catalogue.move_report(report_id, ReportState.SENT)
     catalogue.ask_commitment(report_id, "2.25.3.5")
     assert deny(catalogue, "2.25.3.5") is Settlement.GIVEN_UP
 

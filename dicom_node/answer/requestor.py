@@ -15,7 +15,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node.config import Destination
 from dicom_node.errors import NotOffered, SendFailed
-from dicom_node.listener import answer_at_once, cut
+from dicom_node.listener import cut, prepare_connection
 
 _CONNECT_S = 5.0
 # Shorter than the lease of any job that opens associations: none is done twice at the same time.
@@ -106,7 +106,7 @@ class Requestor:
         return association
 
     def _opened(self, event: evt.Event) -> None:
-        answer_at_once(event)
+        prepare_connection(event)
         with self._lock:
             self._open.add(event.assoc)
             if self._interrupted:

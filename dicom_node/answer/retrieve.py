@@ -24,7 +24,7 @@ from dicom_node.answer.response import CANCELLED, PENDING
 from dicom_node.config import Destination
 from dicom_node.contexts import PLAIN, VERIFICATION
 from dicom_node.errors import QueryRefused
-from dicom_node.listener import answer_at_once, failure, is_cancelled, peer
+from dicom_node.listener import failure, is_cancelled, peer, prepare_connection
 from dicom_node.log import fault_of
 from dicom_node.receive.header import PARSE_ERRORS
 from dicom_node.receive.store import Store
@@ -108,7 +108,7 @@ def on_move(event: evt.Event, service: RetrieveService) -> Results:
     # pynetdicom connects before it lets a handler refuse.
     contexts = contexts_of(files) or [build_context(VERIFICATION, list(PLAIN))]
     handlers = [
-        (evt.EVT_CONN_OPEN, answer_at_once),
+        (evt.EVT_CONN_OPEN, prepare_connection),
         (evt.EVT_ESTABLISHED, lambda opened: send_files(opened.assoc)),
     ]
     options = {"contexts": contexts, "evt_handlers": handlers, "ae_title": destination.ae_title}

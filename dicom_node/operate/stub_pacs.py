@@ -17,7 +17,7 @@ from dicom_node.answer import private
 from dicom_node.config import Destination, Dicom
 from dicom_node.contexts import STUDY_ROOT_FIND
 from dicom_node.errors import SendFailed
-from dicom_node.listener import Listener, answer_at_once, prepare_dicom
+from dicom_node.listener import Listener, prepare_connection, prepare_dicom
 from dicom_node.receive.header import read_file, with_meta
 from dicom_node.receive.store import part10
 
@@ -153,7 +153,7 @@ def _associate(destination: Destination, contexts: list[PresentationContext]) ->
         destination.port,
         contexts=contexts,
         ae_title=destination.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, answer_at_once)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, prepare_connection)],
     )
     if not association.is_established:
         raise SendFailed(destination.ae_title, "no association")
