@@ -1,10 +1,12 @@
 """The parent's side of a worker: whatever its process does, it costs one limit and one process."""
 
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 
 import hostile_workers
@@ -14,7 +16,7 @@ from pydicom import dcmread
 from pydicom.uid import MRImageStorage
 
 from dicom_node.config import Encoding
-from dicom_node.errors import WorkerBusy, WorkerFailed
+from dicom_node.errors import WorkerBusy, WorkerFailed, WorkerUnavailable
 from dicom_node.receive import worker as worker_module
 from dicom_node.receive.turns import MAXIMUM_GUESTS, Guest, Turns
 from dicom_node.receive.worker import Worker
@@ -81,6 +83,36 @@ def test_an_answer_that_makes_sense_keeps_its_process(monkeypatch: pytest.Monkey
         embedded = worker.embed((Path('{"clips": [], "skipped": [], "unreadable": []}'),))
         assert embedded.clips == ()
         os.kill(pid, 0)
+
+
+def test_a_worker_starts_though_the_socket_of_the_server_to_fork_from_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "_run", hostile_workers.parrot)
+    with started(timeout_s=20.0):
+        socket = Path(forkserver._forkserver._forkserver_address)
+    away = socket.rename(socket.with_suffix(".away"))
+    try:
+        for _ in range(2):
+            with started(timeout_s=20.0) as (worker, _):
+                embedded = worker.embed((Path('{"clips": [], "skipped": [], "unreadable": []}'),))
+                assert embedded.clips == ()
+    finally:
+        away.rename(socket)
+
+
+def test_a_worker_that_cannot_be_started_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_run", hostile_workers.parrot)
+    with started(timeout_s=20.0) as (worker, _):
+        worker.stop()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            with pytest.raises(WorkerUnavailable, match="Too many open files"):
+                worker.embed((Path("file"),))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert worker.embed((Path('{"clips": [], "skipped": [], "unreadable": []}'),)).clips == ()
 
 
 def test_what_a_codec_prints_is_not_heard(

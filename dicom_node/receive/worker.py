@@ -1,23 +1,18 @@
 """The embedding process: decoding and the network run here, never in the node itself.
 
-A worker is forked from a server that has only imported (never from the node: threads do not survive
-a fork), limited in time and memory, and replaced when it dies, at little cost since torch is
-imported already. Parent and child speak JSON and raw float32 over a pipe: a worker that a hostile
-file took over can say nothing that its parent would execute.
+A worker is limited in time and memory, and replaced when it dies. Parent and child speak JSON and
+raw float32 over a pipe: a worker that a hostile file took over can say nothing that its parent would
+execute.
 """
 
 import json
-import multiprocessing
-import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +22,7 @@ import structlog
 
 from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
+from dicom_node.receive.launch import launch
 from dicom_node.receive.turns import Guest, Turns
 from index.records import ClipRecord
 
@@ -34,9 +30,6 @@ log = structlog.get_logger()
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 5.0
-_CHILD = "dicom_node.receive.embedding"
-# The address of a Unix socket has 108 bytes, of which multiprocessing needs 32 below the folder.
-_LONGEST_FOLDER_BYTES = 75
 # A reply is one vector and a few dozen UIDs per clip; more is a worker gone mad.
 REPLY_BYTES = 256 << 20
 # What reading such a reply lets out.
@@ -236,14 +229,8 @@ class Worker:
         self.stop()
         if self._interrupted:
             raise WorkerStopped
-        context = _context()
-        parent, child = context.Pipe()
-        process = context.Process(
-            target=_run, args=(child, self._encoding), name="similis-worker", daemon=True
-        )
-        process.start()
-        child.close()
-        self._process, self._connection = process, parent
+        process, self._connection = launch(_run, self._encoding)
+        self._process = process
         try:
             with self._conversation(_START_TIMEOUT_S) as connection:
                 hello = json.loads(connection.recv_bytes(REPLY_BYTES))
@@ -295,14 +282,6 @@ class Worker:
             return WorkerStopped()
         because = f" (signal {signal.Signals(-code).name})" if code and code < 0 else ""
         return WorkerFailed(f"the embedding process {ended or f'died{because}'}")
-
-
-def _context() -> ForkServerContext | SpawnContext:
-    """Return what starts processes: a server to fork from, or nothing where it could not listen."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_CHILD])
-    fits = len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER_BYTES
-    return context if fits else multiprocessing.get_context("spawn")
 
 
 def _contact(reply: dict[str, Any], png: bytes) -> Contact:
