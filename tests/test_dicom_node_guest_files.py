@@ -191,11 +191,37 @@ def test_a_file_without_a_row_is_taken_in_by_repair_unless_it_was_sent_as_a_quer
     assert finding.subject == str(orphan.relative_to(parts.folder.store))
     if asked_by:
         assert finding.trouble is Trouble.FILE_OF_GUEST
-        assert "may be deleted" in done
+        assert "`similis import` takes it in" in done
         assert (parts.catalogue.counts().instances, findings(parts)) == (0, [finding])
     else:
         assert done == "taken in"
         assert (parts.catalogue.counts().instances, findings(parts)) == (1, [])
+
+
+@pytest.mark.parametrize("senders", [("ward", ""), ("", "ward")])
+def test_a_file_that_was_kept_too_is_taken_in_by_repair(
+    parts: Parts, images: list[Dataset], senders: tuple[str, str]
+) -> None:
+    for asked_by in senders:
+        with pytest.raises(PowerFailure):
+            take(meddled(parts, fail), images[0], asked_by=asked_by)
+    (orphan,) = files(parts)
+
+    (finding,) = findings(parts)
+
+    assert repair(parts, finding) == "taken in"
+    assert (parts.catalogue.counts().instances, findings(parts)) == (1, [])
+    assert split_file(BytesIO(orphan.read_bytes()))[1] == split_file(BytesIO(_bytes(images[0])))[1]
+
+
+def test_a_file_with_a_damaged_head_does_not_keep_its_image_from_being_sent_again(
+    parts: Parts, images: list[Dataset]
+) -> None:
+    take(parts.intake, images[0])
+    (kept,) = files(parts)
+    kept.write_bytes(b"torn")
+
+    assert take(parts.intake, images[0]) is Receipt.DUPLICATE
 
 
 def findings(parts: Parts) -> list[Finding]:

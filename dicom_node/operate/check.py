@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dicom_node.errors import ObjectRefused
 from dicom_node.parts import Parts, open_index
-from dicom_node.receive.header import is_guest
+from dicom_node.receive.header import is_guest_file
 from dicom_node.receive.worker import Model
 from index.jobs import JobKind
 
@@ -74,7 +74,7 @@ def _unknown_files(parts: Parts, known: set[str]) -> Iterator[Finding]:
 
 
 def _kind_of(path: Path) -> Trouble:
-    return Trouble.FILE_OF_GUEST if is_guest(path) else Trouble.FILE_UNKNOWN
+    return Trouble.FILE_OF_GUEST if is_guest_file(path) else Trouble.FILE_UNKNOWN
 
 
 def _reports(parts: Parts) -> Iterator[Finding]:
@@ -106,6 +106,10 @@ def _leave(parts: Parts, finding: Finding) -> str:
     return "nothing: no sender was told that it is kept, it may be deleted"
 
 
+def _leave_guest(parts: Parts, finding: Finding) -> str:
+    return "nothing: it was sent to be compared; `similis import` takes it in, if it is to be kept"
+
+
 def _bring_report_back(parts: Parts, finding: Finding) -> str:
     return "nothing: bring it back from a backup"
 
@@ -128,7 +132,7 @@ _REPAIRS: dict[Trouble, Callable[[Parts, Finding], str]] = {
     Trouble.FILE_DAMAGED: _bring_back,
     Trouble.FILE_UNKNOWN: _take_in,
     Trouble.FILE_TORN: _leave,
-    Trouble.FILE_OF_GUEST: _leave,
+    Trouble.FILE_OF_GUEST: _leave_guest,
     Trouble.REPORT_MISSING: _bring_report_back,
     Trouble.REPORT_UNKNOWN: _leave_report,
     Trouble.SERIES_WITHOUT_VECTOR: _embed_again,

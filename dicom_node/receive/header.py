@@ -174,9 +174,17 @@ def with_meta(header: Header, meta: FileMetaDataset, *, guest: bool = False) -> 
     return meta
 
 
-def is_guest(path: Path) -> bool:
-    """Tell whether the file at `path` was sent as a query; raises `OSError`."""
-    return bool(read_file_meta_info(path).get("PrivateInformationCreatorUID") == _GUEST)
+def is_guest(meta: FileMetaDataset) -> bool:
+    """Tell whether a file with this `meta` was sent as a query."""
+    return bool(meta.get("PrivateInformationCreatorUID") == _GUEST)
+
+
+def is_guest_file(path: Path) -> bool:
+    """Tell whether the file at `path` says that it was sent as a query; a damaged one does not."""
+    try:
+        return is_guest(read_file_meta_info(path))
+    except PARSE_ERRORS:
+        return False
 
 
 def _parse(

@@ -18,7 +18,7 @@ from pynetdicom.dsutils import encode_file_meta
 
 from dicom_node.data_folder import fsync_folder
 from dicom_node.errors import ObjectRefused, OutOfResources
-from dicom_node.receive.header import split_file
+from dicom_node.receive.header import is_guest, is_guest_file, split_file
 from index.records import StoredFile
 
 PREAMBLE = b"\x00" * 128 + b"DICM"
@@ -73,14 +73,15 @@ class Store:
     def write(self, dataset: bytes, meta: FileMetaDataset) -> StoredFile:
         """Keep `dataset` (encoded as its transfer syntax says), durable when this returns.
 
-        The bytes after the file meta are the bytes that came. Raises `OutOfResources`.
+        The bytes after the file meta are the bytes that came. What was sent as a query and comes to
+        be kept is written again, since its file says so. Raises `OutOfResources`.
         """
         sha256 = digest(dataset, meta)
         relative = f"{sha256[:2]}/{sha256}.dcm"
         stored = StoredFile(relative_path=relative, sha256=sha256, size_bytes=len(dataset))
         target = self.path(relative)
         try:
-            if target.exists():
+            if target.exists() and (is_guest(meta) or not is_guest_file(target)):
                 fsync_folder(target.parent)  # a crash may have come between rename and fsync
             else:
                 check_room(self.folder, len(dataset), self._minimum_free_bytes)
