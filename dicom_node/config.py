@@ -60,7 +60,9 @@ class Dicom(Section):
     ae_title: AeTitle = Field("SIMILIS", description="called AE title of the storage listener")
     find_ae_title: AeTitle = Field("SIMILIS_FIND", description="called AE title of similarity")
     qr_ae_title: AeTitle = Field(
-        "SIMILIS_QR", description="called AE title of ordinary query/retrieve, on the query port"
+        "SIMILIS_QR",
+        validate_default=True,  # find_ae_title may be set to it
+        description="called AE title of ordinary query/retrieve, on the query port",
     )
     calling_ae_titles: Annotated[tuple[AeTitle, ...], BeforeValidator(_split)] = Field(
         (), description="who may connect; empty: anyone who reaches the port"

@@ -39,6 +39,8 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
         ("[answer]\nk = 0", "answer.k"),
         ("[dicom]\nae_title = '  '", "dicom.ae_title"),
         ("[dicom]\nfind_ae_title = 'ONE'\nqr_ae_title = ' ONE'", "dicom.qr_ae_title"),
+        ("[dicom]\nfind_ae_title = 'SIMILIS_QR'", "dicom.qr_ae_title"),
+        ("[dicom]\nqr_ae_title = 'SIMILIS_FIND'", "dicom.qr_ae_title"),
         ("[destinations.pacs]\nae_title = 'X'\nhost = 'h'", "destinations.pacs.port"),
         (f"[destinations.a]\n{PEER}\n[destinations.b]\n{PEER}", "destinations"),
         (f"[destinations.a]\n{PEER}\n[peers.b]\n{PEER.replace('X', ' X ')}", "peers"),
