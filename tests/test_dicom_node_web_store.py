@@ -21,6 +21,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from test_dicom_node_web_retrieve import data_set
 from webs import url_of
 
+from dicom_node import PRODUCT
 from dicom_node.node import Node
 from training import phantoms
 
@@ -74,6 +75,7 @@ def test_each_object_has_its_own_result_and_what_is_kept_is_kept_whole(
     (kept,) = first[1].ReferencedSOPSequence
     assert kept.ReferencedSOPInstanceUID == header.SOPInstanceUID
     assert kept.ReferencedSOPClassUID == header.SOPClassUID
+    assert mixed[1].RetrieveURL == none[1].RetrieveURL == "", "two studies, and none"
     assert first[1].RetrieveURL == f"{url_of(web)}/studies/{header.StudyInstanceUID}"
     reasons = [item.FailureReason for item in mixed[1].FailedSOPSequence]
     assert (len(mixed[1].ReferencedSOPSequence), reasons) == (2, [0xC000, 0xA900])
@@ -128,6 +130,48 @@ def test_a_body_is_not_received_onto_a_disk_that_is_full(
             )
             assert (response.status_code, list(response.json())) == (507, ["error"]), path
     assert list((node.config.data / "uploads").iterdir()) == []
+
+
+def test_a_body_for_which_there_is_no_place_is_refused_and_leaves_nothing(
+    web: Node, still: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = web.config.data / "uploads"
+    headers = {"Content-Type": "application/dicom"}
+
+    def no_body(**options: Any) -> str:
+        folder = mkdtemp(**options)
+        (Path(folder) / "body").symlink_to("/nowhere/body")
+        return folder
+
+    mkdtemp = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", no_body)
+    unwritten = httpx.post(f"{url_of(web)}/studies", content=still.read_bytes(), headers=headers)
+    assert list(uploads.iterdir()) == []
+    uploads.rmdir()
+    unplaced = httpx.post(f"{url_of(web)}/studies", content=still.read_bytes(), headers=headers)
+
+    for response in (unwritten, unplaced):
+        assert response.status_code == 507
+        assert "the upload cannot be written" in response.json()["error"]
+
+
+def test_a_document_of_a_nodes_own_is_acknowledged_without_a_url(web: Node, still: Path) -> None:
+    own, written = dcmread(still), BytesIO()
+    own.Manufacturer = own.ManufacturerModelName = PRODUCT
+    own.DeviceSerialNumber, own.SOPInstanceUID = "2.25.1", "2.25.2"
+    own.save_as(written, enforce_file_format=False)
+    good, study = still.read_bytes(), own.StudyInstanceUID
+
+    alone = stow(web, body(written.getvalue()), study=study)
+    mixed = stow(web, body(written.getvalue(), good, b"no DICOM"))
+
+    assert (alone[0], mixed[0], web.catalogue.counts().instances) == (200, 202, 1)
+    assert (alone[1].RetrieveURL, mixed[1].RetrieveURL) == ("", f"{url_of(web)}/studies/{study}")
+    (document,) = alone[1].ReferencedSOPSequence
+    assert (document.ReferencedSOPInstanceUID, document.RetrieveURL) == ("2.25.2", "")
+    kept, document = mixed[1].ReferencedSOPSequence
+    assert (document.ReferencedSOPInstanceUID, document.RetrieveURL) == ("2.25.2", "")
+    assert httpx.get(kept.RetrieveURL).status_code == 200
 
 
 def test_a_slow_disk_does_not_keep_others_from_being_answered(

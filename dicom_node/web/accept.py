@@ -26,10 +26,12 @@ class Range:
     def takes(self, media_type: str, transfer_syntax: str = "") -> bool:
         """Tell whether this type is asked for, be it by a wildcard.
 
-        Not so where a range that says it as closely, or more so, refuses it.
+        Not so where a range that says it as closely, or more so, refuses it: of the same form, one
+        object or several parts, unless this range leaves the form open.
         """
         return self._covers(media_type) and not any(
             each._covers(media_type)
+            and (each.is_multipart == self.is_multipart or self._leaves_form_open())
             and each.transfer_syntax in ("", "*", transfer_syntax)
             and each._closeness() >= self._closeness()
             for each in self.refused
@@ -38,6 +40,9 @@ class Range:
     def _covers(self, media_type: str) -> bool:
         half = media_type.partition("/")[0] + "/*"
         return self.media_type in (ANYTHING, media_type, half)
+
+    def _leaves_form_open(self) -> bool:
+        return self.media_type.endswith("/*") and not self.is_multipart
 
     def _closeness(self) -> tuple[bool, bool, bool]:
         whole = not self.media_type.endswith("/*")

@@ -9,7 +9,7 @@ import mmap
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -86,13 +86,8 @@ class Upload:
             paths.append(path)
         return paths
 
-    @contextmanager
-    def _writing(self, size_bytes: int) -> Iterator[None]:
-        check_room(self.folder, size_bytes, self.minimum_free_bytes)
-        try:
-            yield
-        except OSError as error:
-            raise OutOfResources(f"the upload cannot be written: {error.strerror}") from error
+    def _writing(self, size_bytes: int) -> AbstractContextManager[None]:
+        return _writing(self.folder, size_bytes, self.minimum_free_bytes)
 
 
 @asynccontextmanager
@@ -115,6 +110,7 @@ async def received(request: Request, service: WebService) -> AsyncIterator[Uploa
             size += len(chunk)
             if size > limit:
                 raise too_large
+            # The last chunk is always an empty one: an empty body is a file too.
             await run_in_threadpool(upload.append, chunk)
         yield upload
     finally:
@@ -122,15 +118,19 @@ async def received(request: Request, service: WebService) -> AsyncIterator[Uploa
 
 
 def _begun(service: WebService, boundary: bytes, announced_bytes: int) -> Upload:
-    check_room(service.uploads, announced_bytes, service.minimum_free_bytes)
-    upload = Upload(
-        Path(tempfile.mkdtemp(dir=service.uploads)),
-        boundary,
-        service.maximum_object_bytes,
-        service.minimum_free_bytes,
-    )
-    upload.body.touch()
-    return upload
+    with _writing(service.uploads, announced_bytes, service.minimum_free_bytes):
+        folder = Path(tempfile.mkdtemp(dir=service.uploads))
+    return Upload(folder, boundary, service.maximum_object_bytes, service.minimum_free_bytes)
+
+
+@contextmanager
+def _writing(folder: Path, size_bytes: int, minimum_free_bytes: int) -> Iterator[None]:
+    """Translate what the disk says where so much is to be written; raise `OutOfResources`."""
+    try:
+        check_room(folder, size_bytes, minimum_free_bytes)
+        yield
+    except OSError as error:
+        raise OutOfResources(f"the upload cannot be written: {error.strerror}") from error
 
 
 def empty(uploads: Path) -> None:

@@ -47,7 +47,7 @@ async def _store(service: WebService, request: Request, study: str) -> DicomJson
     source = f"http@{request.client.host if request.client else ''}"
     async with received(request, service) as upload:
         results = await run_in_threadpool(_take, service.intake, upload, study, source)
-    return _answer(results, study, str(request.base_url))
+    return _answer(results, str(request.base_url))
 
 
 class _Results:
@@ -55,7 +55,11 @@ class _Results:
 
     def __init__(self) -> None:
         self.kept: list[Header] = []
+        self.left_out: list[Header] = []  # taken, but not kept: documents of a node itself
         self.refused: list[tuple[Header | None, ObjectRefused]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.kept or self.left_out or self.refused)
 
 
 def _take(intake: Intake, upload: Upload, study: str, source: str) -> _Results:
@@ -65,10 +69,10 @@ def _take(intake: Intake, upload: Upload, study: str, source: str) -> _Results:
         for place in upload.places():
             _take_part(intake, partial(upload.read, place), study, source, results)
     except NotUnderstood as refusal:  # what follows cannot be told apart any more
-        if not (results.kept or results.refused):
+        if not results:
             raise
         results.refused.append((None, refusal))
-    if not (results.kept or results.refused):
+    if not results:
         raise NotUnderstood("the body holds no objects")
     return results
 
@@ -85,31 +89,37 @@ def _take_part(
 
     try:
         meta, dataset = split_file(BytesIO(read()))
-        intake.take(dataset, meta, source=source, check=check)
-        results.kept += seen
+        receipt = intake.take(dataset, meta, source=source, check=check)
+        (results.kept if receipt else results.left_out).extend(seen)
     except ObjectRefused as refusal:
         results.refused.append((seen[0] if seen else None, refusal))
 
 
-def _answer(results: _Results, study: str, base_url: str) -> DicomJson:
-    """Write the Store Instances Response (PS3.18 Annex I.2); reasons are C-STORE statuses."""
+def _answer(results: _Results, base_url: str) -> DicomJson:
+    """Write the Store Instances Response (PS3.18 Annex I.2); reasons are C-STORE statuses.
+
+    Only what is kept has a URL; elsewhere it is empty (type 2).
+    """
     answer = Dataset()
-    studies = {study} if study else {header.study_instance_uid for header in results.kept}
-    if len(studies) == 1:
-        answer.RetrieveURL = f"{base_url}studies/{studies.pop()}"
-    if results.kept:
-        answer.ReferencedSOPSequence = Sequence(_kept(each, base_url) for each in results.kept)
+    studies = {header.study_instance_uid for header in results.kept}
+    answer.RetrieveURL = f"{base_url}studies/{studies.pop()}" if len(studies) == 1 else ""
+    taken = [_taken(each, _url(each, base_url)) for each in results.kept]
+    taken += [_taken(each, "") for each in results.left_out]
+    if taken:
+        answer.ReferencedSOPSequence = Sequence(taken)
     if results.refused:
         answer.FailedSOPSequence = Sequence(_refused(*each) for each in results.refused)
     return DicomJson(as_json(answer), **_status(results))
 
 
-def _kept(header: Header, base_url: str) -> Dataset:
+def _url(header: Header, base_url: str) -> str:
+    series = f"studies/{header.study_instance_uid}/series/{header.series_instance_uid}"
+    return f"{base_url}{series}/instances/{header.sop_instance_uid}"
+
+
+def _taken(header: Header, url: str) -> Dataset:
     item = _reference(header)
-    item.RetrieveURL = (
-        f"{base_url}studies/{header.study_instance_uid}/series/{header.series_instance_uid}"
-        f"/instances/{header.sop_instance_uid}"
-    )
+    item.RetrieveURL = url
     return item
 
 
@@ -129,7 +139,7 @@ def _reference(header: Header) -> Dataset:
 def _status(results: _Results) -> dict[str, Any]:
     if not results.refused:
         return {"status_code": 200}
-    if results.kept:
+    if results.kept or results.left_out:
         return {"status_code": 202}
     if all(isinstance(refusal, OutOfResources) for _, refusal in results.refused):
         return {"status_code": 503, "headers": LATER}
