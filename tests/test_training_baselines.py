@@ -163,6 +163,24 @@ def test_a_folded_batch_norm_gives_what_the_two_layers_gave() -> None:
     assert torch.allclose(found, expected, atol=1e-4)
 
 
+def test_a_folded_block_gives_what_its_layers_and_norms_gave() -> None:
+    published, block = published_weights(), "_blocks.2."
+    x = torch.randn(2, 24, 9, 9, generator=torch.Generator().manual_seed(0))
+
+    found = lite0._block(lite0.load_weights(), block, x, stride=1)
+
+    inner = x
+    for layer, norm in (("expand", "bn0"), ("depthwise", "bn1"), ("project", "bn2")):
+        kernel = published[f"{block}_{layer}_conv.weight"]
+        groups = inner.shape[1] // kernel.shape[1]
+        plain = functional.conv2d(inner, kernel, padding="same", groups=groups)
+        names = ("running_mean", "running_var", "weight", "bias")
+        mean, variance, scale, shift = (published[f"{block}_{norm}.{name}"] for name in names)
+        inner = functional.batch_norm(plain, mean, variance, scale, shift, eps=lite0.NORM_EPSILON)
+        inner = inner if layer == "project" else functional.relu6(inner)
+    assert torch.allclose(found, x + inner, atol=1e-4)
+
+
 def published_weights() -> dict[str, torch.Tensor]:
     with as_file(files(lite0._MODULE) / "models" / lite0._FILE) as path:
         return lite0._checked(path)
