@@ -1,8 +1,8 @@
 """The embedding process: decoding and the network run here, never in the node itself.
 
 A worker is limited in time and memory, and replaced when it dies. Parent and child speak JSON and
-raw float32 over a pipe: a worker that a hostile file took over can say nothing that its parent would
-execute.
+raw float32 over a pipe: a worker that a hostile file took over can say nothing that its parent
+would execute.
 """
 
 import json
