@@ -155,6 +155,9 @@ def test_rankme_counts_the_directions_in_use() -> None:
     assert rankme(torch.ones(16, 8).numpy()) == pytest.approx(1, rel=1e-3)
 
 
+LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
 def command(data: Path, out: Path, *more: str) -> list[str]:
     """A run by the command line, small by its settings."""
     small = ["--set", "batch=4", "--set", "local_crops=1", "--set", "bf16=false", "--threads", "1"]
@@ -177,7 +180,18 @@ def test_sigterm_saves_and_the_run_goes_on_from_there(tmp_path: Path) -> None:
     manifest = write_images(tmp_path)
     out = tmp_path / "run"
     begin = [sys.executable, *command(manifest, out, "--steps", "100", "--set", "batch=2")]
-    process = subprocess.Popen(begin)
+    assert stopped(begin, out) == 0
+    assert 20 <= run.read(out).step < 100
+    assert subprocess.run(begin, check=False, timeout=60).returncode == 1  # not by mistake
+    subprocess.run([*begin, "--resume"], check=True, timeout=300)
+    assert run.read(out).step == 100
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == [20, 40, 60, 80, 100]
+
+
+def stopped(begin: list[str], out: Path) -> int:
+    """Start a run and end it by SIGTERM after its first line; return its exit code."""
+    process = subprocess.Popen(begin, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         until = time.monotonic() + 120
         while not (out / "log.jsonl").exists() or not (out / "log.jsonl").read_text():
@@ -185,15 +199,17 @@ def test_sigterm_saves_and_the_run_goes_on_from_there(tmp_path: Path) -> None:
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        return process.wait(60)
     finally:
         process.kill()
-    assert 20 <= run.read(out).step < 100
-    assert subprocess.run(begin, check=False, timeout=60).returncode == 1  # not by mistake
-    subprocess.run([*begin, "--resume"], check=True, timeout=300)
-    assert run.read(out).step == 100
-    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
-    assert steps == [20, 40, 60, 80, 100]
+
+
+@pytest.mark.slow
+def test_sigterm_to_their_launcher_saves_what_two_processes_trained(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = ["--steps", "2000", "--set", "batch=2", "--device", "cpu"]
+    stopped([sys.executable, *LAUNCHER, *command(write_images(tmp_path), out, *settings)], out)
+    assert 20 <= run.read(out).step < 2000
 
 
 @pytest.mark.slow
@@ -203,10 +219,9 @@ def test_two_processes_train_as_one(spread: str, tmp_path: Path) -> None:
     settings = ["--steps", "2", "--cache", str(tmp_path / "cache"), "--device", "cpu"]
     one = [sys.executable, *command(manifest, tmp_path / "one", *settings)]
     subprocess.run(one, check=True, timeout=300)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     two = command(manifest, tmp_path / "two", *settings, "--spread", spread)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *launcher, *two], check=True, timeout=300, env=environment)
+    subprocess.run([sys.executable, *LAUNCHER, *two], check=True, timeout=300, env=environment)
     losses = [
         json.loads((tmp_path / name / "log.jsonl").read_text())["loss"] for name in ("one", "two")
     ]

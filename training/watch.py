@@ -19,27 +19,34 @@ Show = Callable[[int, Mapping[str, float]], None]
 
 
 class Silent:
-    """For the processes that do not write: stops with the one that does."""
+    """For the processes that do not write: `stop` ends the run after a step."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Do nothing."""
 
+    def stop(self) -> None:
+        """Ask for the end after the step that runs."""
+        self._stop.set()
+
     def stopping(self) -> bool:
-        """Leave it to the others."""
-        return False
+        """Say whether the end was asked for."""
+        return self._stop.is_set()
 
 
-class Journal:
-    """Writes each logged step to `log.jsonl` and TensorBoard; `stop` ends the run after a step."""
+class Journal(Silent):
+    """Writes each logged step to `log.jsonl` and, if it is installed, TensorBoard."""
 
     def __init__(self, folder: Path, *, peak: float, show: Show) -> None:
         """`peak` is what this machine could do, in FLOP/s: MFU is taken from it."""
+        super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self._peak = peak
         self._file = (folder / LOG_FILE).open("a", encoding="utf-8", buffering=1)
         self._board = _tensorboard(folder)
         self._show = show
-        self._stop = threading.Event()
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Write one line, one scalar for each value, and show it."""
@@ -51,14 +58,6 @@ class Journal:
                 self._board.add_scalar(key, value, step)
         self._show(step, values)
 
-    def stop(self) -> None:
-        """Ask for the end after the step that runs."""
-        self._stop.set()
-
-    def stopping(self) -> bool:
-        """Say whether the end was asked for."""
-        return self._stop.is_set()
-
     def __enter__(self) -> Self:
         return self
 
@@ -69,11 +68,14 @@ class Journal:
 
 
 @contextmanager
-def stopped_by_signals(journal: Journal) -> Iterator[None]:
-    """While inside, SIGTERM and Ctrl-C save and stop the run instead of killing it."""
+def stopped_by_signals(watcher: Silent) -> Iterator[None]:
+    """While inside, SIGTERM and Ctrl-C save and stop the run instead of killing it.
+
+    Every process of a run needs it: one that dies takes the step of the others with it.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        journal.stop()
+        watcher.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -111,7 +111,8 @@ def _run(order: Order, images: Images, ranks: Ranks, bars: Bars) -> run.Progress
         )
 
     if not ranks.writes:
-        return steps(Silent())
+        with stopped_by_signals(silent := Silent()):
+            return steps(silent)
     peak = flops.matmul_peak(torch.bfloat16, device=ranks.device)
     with Journal(order.out, peak=peak, show=show) as journal, stopped_by_signals(journal):
         return steps(journal)
