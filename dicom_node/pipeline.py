@@ -246,7 +246,8 @@ class CommitStep:
             return
         name = report.destination
         transaction_uid = self._issuer.new_uid()
-        self._catalogue.ask_commitment(report.id, transaction_uid)
+        if not self._catalogue.ask_commitment(report.id, transaction_uid):
+            return
         try:
             ask(
                 self._requestor,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from index.db import Database
 from index.jobs import JobKind, enqueue
@@ -18,6 +18,7 @@ from index.lifecycle import commit_study
 from index.models import (
     Commitment,
     CommitmentRequest,
+    CommitmentState,
     Instance,
     Job,
     JobState,
@@ -27,6 +28,7 @@ from index.models import (
     Study,
 )
 from index.records import ReportState
+from index.reports import move_reports
 
 
 class Settlement(StrEnum):
@@ -36,7 +38,7 @@ class Settlement(StrEnum):
     LACKING = "lacking"  # some of it is not: it is sent again
     GIVEN_UP = "given_up"  # some of it is not, as often before
     OPEN = "open"  # not all of it was answered
-    SETTLED = "settled"  # nobody waits for this answer any more
+    SETTLED = "settled"  # nobody waits for this answer any more: it changes nothing
     UNKNOWN = "unknown"  # never asked
 
 
@@ -69,11 +71,20 @@ class KeptVersion:
 class Commitments(Database):
     """The part of the catalogue that remembers who promised what."""
 
-    def ask_commitment(self, report_id: int, transaction_uid: str) -> None:
-        """Note that the destination of a report is asked whether it keeps it."""
+    def ask_commitment(self, report_id: int, transaction_uid: str) -> bool:
+        """Note that the destination of a report is asked whether it keeps it.
+
+        False, and no effect, where it has nothing to keep: the report is to be sent (again).
+        """
+        sent = select(Report.id).where(Report.id == report_id, Report.state == ReportState.SENT)
         with self.writing() as connection:
-            asked = {"transaction_uid": transaction_uid, "report_id": report_id, "denied": False}
-            connection.execute(insert(Commitment).values(asked))
+            if connection.execute(sent.with_for_update()).first() is None:
+                return False
+            asked = insert(Commitment).values(
+                transaction_uid=transaction_uid, report_id=report_id, state=CommitmentState.OPEN
+            )
+            connection.execute(asked)
+            return True
 
     def settle_commitment(
         self,
@@ -87,30 +98,23 @@ class Commitments(Database):
         """Take an answer in: `committed` and `failed` are SOP Instance UIDs.
 
         A report that is lacking is to be sent again, after `pause_s(n)` when that was answered n
-        times, unless that was `attempts` times. Silence is no answer and does not count.
+        times, unless that was `attempts` times. Silence is no answer and does not count, nor does
+        an answer that comes twice, or to a question from before the report was sent again.
         """
         with self.writing() as connection:
-            asked = select(Commitment.report_id).where(
-                Commitment.transaction_uid == transaction_uid
-            )
-            report_id = connection.execute(asked).scalar_one_or_none()
-            if report_id is None:
+            report = _asked_about(connection, transaction_uid)
+            if report is None:
                 return Settlement.UNKNOWN
-            report = connection.execute(
-                select(Report.state, Report.study_id, Report.destination, Report.sop_instance_uid)
-                .where(Report.id == report_id)
-                .with_for_update()
-            ).one()
-            if report.state is not ReportState.SENT:
+            if report.state is not ReportState.SENT or not _is_open(connection, transaction_uid):
                 return Settlement.SETTLED
-            objects = _objects(connection, report_id, report.sop_instance_uid)
+            objects = _objects(connection, report.id, report.sop_instance_uid)
             if not objects.isdisjoint(failed):
-                times = _times_denied(connection, report_id, transaction_uid)
+                times = _times_denied(connection, report.id, transaction_uid)
                 due_at = None if times >= attempts else self.now() + pause_s(times)
-                return _send_again(connection, report_id, report.destination, due_at)
+                return _send_again(connection, report.id, report.destination, due_at)
             if not objects <= set(committed):
                 return Settlement.OPEN
-            _set_state(connection, report_id, ReportState.COMMITTED)
+            _set_state(connection, report.id, ReportState.COMMITTED)
             commit_study(connection, report.study_id)
             return Settlement.COMMITTED
 
@@ -176,6 +180,26 @@ class Commitments(Database):
         return None if row is None else KeptVersion(*row)
 
 
+def _asked_about(
+    connection: Connection, transaction_uid: str
+) -> Row[int, ReportState, int, str, str] | None:
+    """Return the report that a destination was asked about, and hold it."""
+    asked = (
+        select(
+            Report.id, Report.state, Report.study_id, Report.destination, Report.sop_instance_uid
+        )
+        .join(Commitment, Commitment.report_id == Report.id)
+        .where(Commitment.transaction_uid == transaction_uid)
+        .with_for_update(of=Report)
+    )
+    return connection.execute(asked).one_or_none()
+
+
+def _is_open(connection: Connection, transaction_uid: str) -> bool:
+    asked = select(Commitment.state).where(Commitment.transaction_uid == transaction_uid)
+    return connection.execute(asked).scalar_one() is CommitmentState.OPEN
+
+
 def _objects(connection: Connection, report_id: int, sop_instance_uid: str) -> set[str]:
     """Return the SOP Instance UIDs of a report and of what goes out beside it."""
     attached = select(ReportAttachment.sop_instance_uid).where(
@@ -186,10 +210,14 @@ def _objects(connection: Connection, report_id: int, sop_instance_uid: str) -> s
 
 def _times_denied(connection: Connection, report_id: int, transaction_uid: str) -> int:
     """Note that an answer was no; return how many were for this report."""
-    answered = update(Commitment).where(Commitment.transaction_uid == transaction_uid)
-    connection.execute(answered.values(denied=True))
-    counted = select(func.count()).where(Commitment.report_id == report_id, Commitment.denied)
-    return connection.execute(counted).scalar_one()
+    this = Commitment.transaction_uid == transaction_uid
+    connection.execute(update(Commitment).where(this).values(state=CommitmentState.DENIED))
+    # What was asked besides is about the sending that failed, not about the next one.
+    of_report = Commitment.report_id == report_id
+    others = update(Commitment).where(of_report, Commitment.state == CommitmentState.OPEN)
+    connection.execute(others.values(state=CommitmentState.OVERTAKEN))
+    denied = select(func.count()).where(of_report, Commitment.state == CommitmentState.DENIED)
+    return connection.execute(denied).scalar_one()
 
 
 def _send_again(
@@ -206,7 +234,7 @@ def _send_again(
 
 def _set_state(connection: Connection, report_id: int, state: ReportState) -> None:
     """Note how far a report has come; nobody has to ask for it any more."""
-    connection.execute(update(Report).where(Report.id == report_id).values(state=state))
+    move_reports(connection, state, Report.id == report_id)
     waiting = delete(Job).where(
         Job.kind == JobKind.COMMIT, Job.subject_id == report_id, Job.state == JobState.READY
     )

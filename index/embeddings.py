@@ -119,28 +119,22 @@ class Embeddings(Database):
     def study_query(self, study_instance_uid: str, model_id: str) -> StudyVectors | None:
         """Return a study's vectors to search with; None when it is unknown or has none."""
         with self.reading() as connection:
+            # Patient and revision in one statement: a report with an older patient would pass for
+            # new. The clips may be newer than both: a report on them is not saved.
             study = connection.execute(
-                select(Study.__table__).where(Study.study_instance_uid == study_instance_uid)
+                select(*Study.__table__.c, study_revision(Study.id).label("revision")).where(
+                    Study.study_instance_uid == study_instance_uid
+                )
             ).one_or_none()
             if study is None:
                 return None
-            revision = study_revision(connection, study.id)  # first: the clips may be newer
             clips = connection.execute(
                 select(Clip.id, Series.series_instance_uid, Clip.kind, Clip.sources)
                 .join_from(Series, Clip, Clip.series_id == Series.id)
                 .where(Series.study_id == study.id)
                 .order_by(Series.id, Clip.position, Clip.id)
             ).all()
-            # By itself: joined, SQLite begins at the index of models and reads all of one.
-            vectors = {
-                row.clip_id: row.vector
-                for part in chunks([clip.id for clip in clips])
-                for row in connection.execute(
-                    select(Embedding.clip_id, Embedding.vector).where(
-                        Embedding.clip_id.in_(part), Embedding.model_id == model_id
-                    )
-                )
-            }
+            vectors = _vectors(connection, [clip.id for clip in clips], model_id)
         rows = [clip for clip in clips if clip.id in vectors]
         if not rows:
             return None
@@ -149,7 +143,7 @@ class Embeddings(Database):
             study_instance_uid=study_instance_uid,
             patient=PatientKey(study.patient_id, study.issuer_of_patient_id),
             state=study.state,
-            revision=revision,
+            revision=study.revision,
             vectors=np.stack([np.frombuffer(vectors[row.id], STORED) for row in rows]),
             rows=tuple(
                 VectorSource(row.series_instance_uid, row.kind, tuple(row.sources)) for row in rows
@@ -161,6 +155,17 @@ def chunks(ids: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut ids into parts that one statement can take."""
     for start in range(0, len(ids), CHUNK):
         yield ids[start : start + CHUNK]
+
+
+def _vectors(connection: Connection, clip_ids: Sequence[int], model_id: str) -> dict[int, bytes]:
+    """Return the vectors of clips by a model, as they are stored."""
+    # By themselves: joined, SQLite begins at the index of models and reads all of one.
+    of_model = select(Embedding.clip_id, Embedding.vector).where(Embedding.model_id == model_id)
+    return {
+        row.clip_id: row.vector
+        for part in chunks(clip_ids)
+        for row in connection.execute(of_model.where(Embedding.clip_id.in_(part)))
+    }
 
 
 def _kept(connection: Connection, series_id: int, model_id: str) -> list[tuple[int, int]]:

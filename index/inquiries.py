@@ -6,13 +6,28 @@ and goes when its inquiries are answered, which `removal` owns; one that is kept
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from index.db import Database
 from index.jobs import JobKind, enqueue
 from index.models import Inquiry, Instance, Series, Study
 from index.records import QuietRule
 from index.states import SETTLED_STATES
+
+_HELD = (
+    select(Study.id, Study.guest)
+    .where(Study.study_instance_uid == bindparam("uid"))
+    .with_for_update()
+)
 
 
 class Inquiries(Database):
@@ -41,10 +56,12 @@ class Inquiries(Database):
 
 
 def kept_study(connection: Connection, study_instance_uid: str) -> int | None:
-    """Return the id of a study that is kept, and hold it; None for a guest or an unknown one."""
-    named = Study.study_instance_uid == study_instance_uid
-    kept = select(Study.id).where(named, Study.guest.is_(False)).with_for_update()
-    return connection.execute(kept).scalar_one_or_none()
+    """Return the id of a study that is kept; None for a guest or an unknown one.
+
+    A guest is held as well: else it might be kept by the time that this is acted upon.
+    """
+    row = connection.execute(_HELD, {"uid": study_instance_uid}).one_or_none()
+    return None if row is None or row.guest else row.id
 
 
 def in_kept_study(connection: Connection, sop_instance_uid: str) -> bool:

@@ -25,7 +25,14 @@ from index.errors import KeptElsewhere
 from index.inquiries import in_kept_study, inquire, kept_study
 from index.models import Base
 from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
-from index.rejections import Rejects, TakenOut, is_rejected, outdate_reports, take_out
+from index.rejections import (
+    Rejects,
+    TakenOut,
+    is_rejected,
+    outdate_reports,
+    take_out,
+    take_out_remembered,
+)
 from index.states import Event, State, advance
 
 T = TypeVar("T")
@@ -135,6 +142,8 @@ class _Arrival:
         self._asked_by = asked_by
         # A guest's silence is that of who asks, and asks for no other report.
         self._study_s = None if asked_by else rule.study_s
+        self._patient_id = self._study_values["patient_id"]  # soon that of the study
+        self._kept_id = 0  # of the study, if it was kept before
         self.rekeyed = False  # the study went to another patient
 
     def enter(self, stored: StoredFile, rejects: Rejects | None = None) -> Recorded:
@@ -147,10 +156,15 @@ class _Arrival:
         # Before its study goes to the patient of the note.
         taken_out = TakenOut(0, 0, ()) if rejects is None else self.reject(rejects)
         study_id = self.study()
+        if self.rekeyed:
+            self.lost_some(take_out_remembered(self._connection, study_id))
         series_id = self.series(study_id)
         for older in (v for v in versions if v.current):
             self.retire(older, series_id)
-        self.instance(series_id, stored, is_known=bool(versions))
+        is_out = not any(version.current for version in versions) and any(
+            version.study_id == self._kept_id for version in versions
+        )
+        self.instance(series_id, stored, is_out=is_out)
         return Recorded(
             Receipt.REPLACED if versions else Receipt.NEW,
             series_id,
@@ -176,6 +190,8 @@ class _Arrival:
         if row is None:
             first = {"guest": bool(self._asked_by), "purge_at": None}
             return self.ask(self._insert(STUDY, values | first | self._first(self._study_s)))
+        self._patient_id = self._patient_id or row.patient_id
+        self._kept_id = 0 if row.guest else int(row.id)
         changes: dict[str, Any] = dict(_changes(row, values))
         changes |= {"guest": row.guest and bool(self._asked_by), "purge_at": None}
         if _other_patient(row, values):
@@ -215,15 +231,15 @@ class _Arrival:
         self._touch(SERIES, row, self._rule.series_s, changes)
         return int(row.id)
 
-    def instance(self, series_id: int, stored: StoredFile, *, is_known: bool) -> None:
+    def instance(self, series_id: int, stored: StoredFile, *, is_out: bool) -> None:
         """Insert the instance as the current version, unless it was rejected for good."""
         values = _clean(self._header, IMAGE_ATTRIBUTES)
         rejected = is_rejected(
             self._connection,
             values["sop_instance_uid"],
             study_instance_uid=self._study_values["study_instance_uid"],
-            patient_id=self._study_values["patient_id"],
-            is_known=is_known,
+            patient_id=self._patient_id,
+            is_out=is_out,
         )
         self._insert(
             INSTANCE,
@@ -244,21 +260,21 @@ class _Arrival:
         outdated = update(INSTANCE).where(INSTANCE.c.id == version.id)
         self._connection.execute(outdated.values(current=False))
         if version.series_id != series_id:
-            self._lost_some(version.series_id)
+            self.lost_some([version.series_id])
 
     def reject(self, rejects: Rejects) -> TakenOut:
         """Take out what a rejection note names, of the patient whom it names."""
         taken_out = take_out(self._connection, rejects, self._study_values["patient_id"])
-        for series_id in taken_out.series_ids:
-            self._lost_some(series_id)
+        self.lost_some(taken_out.series_ids)
         return taken_out
 
-    def _lost_some(self, series_id: int) -> None:
-        """Tell a series and its study that they are no longer what they were."""
-        row = self._connection.execute(select(SERIES).where(SERIES.c.id == series_id)).one()
-        self._touch(SERIES, row, self._rule.series_s, {"revision": row.revision + 1})
-        row = self._connection.execute(select(STUDY).where(STUDY.c.id == row.study_id)).one()
-        self._touch(STUDY, row, None if row.guest else self._study_s, {"purge_at": None})
+    def lost_some(self, series_ids: Sequence[int]) -> None:
+        """Tell series and their studies that they are no longer what they were."""
+        for series_id in series_ids:
+            row = self._connection.execute(select(SERIES).where(SERIES.c.id == series_id)).one()
+            self._touch(SERIES, row, self._rule.series_s, {"revision": row.revision + 1})
+            row = self._connection.execute(select(STUDY).where(STUDY.c.id == row.study_id)).one()
+            self._touch(STUDY, row, None if row.guest else self._study_s, {"purge_at": None})
 
     def _insert(self, table: Table, values: Mapping[str, Any]) -> int:
         inserted = insert(table).returning(table.c.id)

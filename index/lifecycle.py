@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import (
+    Connection,
+    ScalarSelect,
+    SQLColumnExpression,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from index.attributes import TEXT_LENGTH
 from index.db import Database
@@ -129,11 +137,11 @@ def move_series(
     return state
 
 
-def study_revision(connection: Connection, study_id: int) -> int:
-    """Return a number that every change of a study's instances raises."""
+def study_revision(study_id: SQLColumnExpression[int] | int) -> ScalarSelect[int]:
+    """Return, as SQL, a number that every change of a study's instances raises."""
     # A series goes with its study only, so the sum never falls.
-    revisions = select(func.sum(Series.revision)).where(Series.study_id == study_id)
-    return connection.execute(revisions).scalar_one() or 0
+    revisions = func.coalesce(func.sum(Series.revision), 0)
+    return select(revisions).where(Series.study_id == study_id).scalar_subquery()
 
 
 def commit_study(connection: Connection, study_id: int) -> State:

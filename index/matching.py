@@ -132,13 +132,7 @@ class Matching(Database):
         that holds no longer. One that names other patients' studies is only among them if it was
         made for one of the destinations `linked_for`.
         """
-        handed_out = [
-            or_(Report.linked.is_(False), Report.destination.in_(linked_for)),
-            Report.state != ReportState.OUTDATED,
-            *_selected(selection),
-        ]
-        if not selection.images:
-            handed_out.append(Report.sop_instance_uid.not_in(select(Report.predecessor)))
+        handed_out = _handed_out(selection, linked_for)
         reports = (
             select(Report.sop_instance_uid, Report.relative_path)
             .join(Study, Report.study_id == Study.id)
@@ -167,6 +161,18 @@ class Matching(Database):
 
 def _selected(selection: Selection) -> tuple[ColumnElement[bool], ...]:
     return Study.guest.is_(False), Study.study_instance_uid.in_(selection.studies)
+
+
+def _handed_out(selection: Selection, linked_for: Collection[str]) -> list[ColumnElement[bool]]:
+    """Return what holds of the reports of a selection's studies that may leave the node."""
+    conditions = [
+        or_(Report.linked.is_(False), Report.destination.in_(linked_for)),
+        Report.state != ReportState.OUTDATED,
+        *_selected(selection),
+    ]
+    if not selection.images:
+        conditions.append(Report.sop_instance_uid.not_in(select(Report.predecessor)))
+    return conditions
 
 
 def _criteria(keys: Sequence[Key]) -> list[ColumnElement[bool]]:

@@ -49,6 +49,14 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+class CommitmentState(StrEnum):
+    """What became of a question whether a report is kept."""
+
+    OPEN = "open"
+    DENIED = "denied"  # the answer was that not all of it is
+    OVERTAKEN = "overtaken"  # another's answer was that, and the report was sent again
+
+
 def _choice(kind: type[StrEnum]) -> Enum:
     return Enum(
         kind,
@@ -69,7 +77,7 @@ Score = Annotated[float, mapped_column(Double)]
 # Jobs, workers and the vector index hold keys while a study is forgotten: SQLite would give the
 # highest again.
 NEVER_REUSED = {"sqlite_autoincrement": True}
-Choices = {kind: _choice(kind) for kind in (State, ReportState, JobKind, JobState)}
+Choices = {kind: _choice(kind) for kind in (State, ReportState, JobKind, JobState, CommitmentState)}
 
 
 class Base(DeclarativeBase):
@@ -269,17 +277,14 @@ class ReportAttachment(Base):
 
 
 class Commitment(Base):
-    """A question to a destination whether it keeps a report; one row each time it is asked.
-
-    `denied`: the answer was that it does not keep all of it.
-    """
+    """A question to a destination whether it keeps a report; one row each time it is asked."""
 
     __tablename__ = "commitment"
     __table_args__ = (Index(None, "report_id"),)
 
     transaction_uid: Mapped[Uid] = mapped_column(primary_key=True)
     report_id: Mapped[int] = mapped_column(_BIG, ForeignKey("report.id", ondelete="CASCADE"))
-    denied: Mapped[bool]
+    state: Mapped[CommitmentState]
 
 
 class CommitmentRequest(Base):

@@ -9,16 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, not_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 
 from index.embeddings import chunks
 from index.models import Clip, Instance, Rejection, Report, Series, Study
 from index.records import ReportState
+from index.reports import move_reports
 
-_SAID = select(Rejection.study_instance_uid, Rejection.patient_id).where(
-    Rejection.sop_instance_uid == bindparam("uid")
+_SAID = select(Rejection.patient_id).where(
+    Rejection.sop_instance_uid == bindparam("uid"),
+    Rejection.study_instance_uid == bindparam("study"),
 )
+
+_VERSION = (
+    select(
+        Instance.id,
+        Instance.sop_instance_uid,
+        Study.study_instance_uid,
+        Study.patient_id,
+        Study.guest,
+        Instance.series_id,
+        Series.study_id,
+        Instance.relative_path,
+        Instance.current,
+    )
+    .join_from(Instance, Series, Instance.series_id == Series.id)
+    .join(Study, Series.study_id == Study.id)
+)
+Version: TypeAlias = Row[int, str, str, str, bool, int, int, str, bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,39 +75,41 @@ def take_out(connection: Connection, rejects: Rejects, patient_id: str) -> Taken
     """
     found = _versions(connection, {uid for _, uid in rejects.instances})
     named = set(rejects.instances)
-    versions = [
-        version
-        for version in found
-        if (version.study_instance_uid, version.sop_instance_uid) in named
-        and version.patient_id == patient_id
-    ]
-    meant = {version.sop_instance_uid for version in versions}
-    foreign = {version.sop_instance_uid for version in found} - meant
+    of_studies = [version for version in found if _pair(version) in named]
+    versions = [version for version in of_studies if version.patient_id == patient_id]
+    foreign = {v.sop_instance_uid for v in found} - {v.sop_instance_uid for v in versions}
     if rejects.lasting:
-        elsewhere = {version.sop_instance_uid for version in set(found) - set(versions)}
-        pairs = sorted(pair for pair in named if pair[1] not in elsewhere)
-        _remember(connection, rejects.code, pairs, patient_id)
-    ids = [version.id for version in versions]
+        # What a guest says of its patient is no more than an assertion of who asks.
+        of_others = {_pair(v) for v in of_studies if v.patient_id != patient_id and not v.guest}
+        _remember(connection, rejects.code, sorted(named - of_others), patient_id)
     if rejects.erase is not None:
         rejects.erase([version.relative_path for version in versions])
-        for part in chunks(ids):
+        for part in chunks([version.id for version in versions]):
             connection.execute(delete(Instance).where(Instance.id.in_(part)))
     else:
         versions = [version for version in versions if version.current]
-        for part in chunks(ids):
-            connection.execute(update(Instance).where(Instance.id.in_(part)).values(current=False))
-    series_ids = sorted({version.series_id for version in versions})
-    for series_id in series_ids:
-        _delete_clips(connection, series_id, meant)
-    outdate_reports(connection, {version.study_id for version in versions})
-    return TakenOut(len({v.sop_instance_uid for v in versions}), len(foreign), tuple(series_ids))
+        _retire(connection, versions)
+    series_ids = _clear(connection, versions)
+    return TakenOut(len({v.sop_instance_uid for v in versions}), len(foreign), series_ids)
+
+
+def take_out_remembered(connection: Connection, study_id: int) -> tuple[int, ...]:
+    """Take out of a study what was rejected of the patient to whom it went; return the series."""
+    said = and_(
+        Rejection.sop_instance_uid == Instance.sop_instance_uid,
+        Rejection.study_instance_uid == Study.study_instance_uid,
+        Rejection.patient_id == Study.patient_id,
+    )
+    rejected = _VERSION.join(Rejection, said).where(Study.id == study_id, Instance.current)
+    versions = connection.execute(rejected).all()
+    _retire(connection, versions)
+    return _clear(connection, versions)
 
 
 def outdate_reports(connection: Connection, study_ids: Collection[int]) -> None:
     """Note that the reports on these studies no longer say the truth: others must follow."""
     for part in chunks(sorted(study_ids)):
-        outdated = update(Report).where(Report.study_id.in_(part))
-        connection.execute(outdated.values(state=ReportState.OUTDATED))
+        move_reports(connection, ReportState.OUTDATED, Report.study_id.in_(part))
 
 
 def is_rejected(
@@ -96,23 +118,18 @@ def is_rejected(
     *,
     study_instance_uid: str,
     patient_id: str,
-    is_known: bool,
+    is_out: bool,
 ) -> bool:
     """Tell whether an instance that comes is to stay out.
 
-    What was said of one that is not known yet could not be compared with it: it is now, and what
-    was said of another study or patient is forgotten.
+    `patient_id` is that of its study. One that `is_out` of this study already stays so for any
+    patient: what was rejected does not come back by a correction of who was examined.
     """
-    rejections = connection.execute(_SAID, {"uid": sop_instance_uid}).all()
-    if is_known or not rejections:
-        return bool(rejections)
-    meant = and_(
-        Rejection.study_instance_uid == study_instance_uid, Rejection.patient_id == patient_id
-    )
-    connection.execute(
-        delete(Rejection).where(Rejection.sop_instance_uid == sop_instance_uid, not_(meant))
-    )
-    return (study_instance_uid, patient_id) in {tuple(row) for row in rejections}
+    rejections = connection.execute(
+        _SAID, {"uid": sop_instance_uid, "study": study_instance_uid}
+    ).scalars()
+    said_of = set(rejections)
+    return patient_id in said_of or (is_out and bool(said_of))
 
 
 def _remember(
@@ -137,28 +154,31 @@ def _remember(
             connection.execute(insert(Rejection), rows)
 
 
-def _versions(
-    connection: Connection, sop_instance_uids: Collection[str]
-) -> list[Row[int, str, str, str, int, int, str, bool]]:
-    wanted = (
-        select(
-            Instance.id,
-            Instance.sop_instance_uid,
-            Study.study_instance_uid,
-            Study.patient_id,
-            Instance.series_id,
-            Series.study_id,
-            Instance.relative_path,
-            Instance.current,
-        )
-        .join_from(Instance, Series, Instance.series_id == Series.id)
-        .join(Study, Series.study_id == Study.id)
-    )
+def _versions(connection: Connection, sop_instance_uids: Collection[str]) -> list[Version]:
     return [
         row
-        for part in chunks(sorted(set(sop_instance_uids)))
-        for row in connection.execute(wanted.where(Instance.sop_instance_uid.in_(part)))
+        for part in chunks(sorted(sop_instance_uids))
+        for row in connection.execute(_VERSION.where(Instance.sop_instance_uid.in_(part)))
     ]
+
+
+def _pair(version: Version) -> tuple[str, str]:
+    return version.study_instance_uid, version.sop_instance_uid
+
+
+def _retire(connection: Connection, versions: Sequence[Version]) -> None:
+    for part in chunks([version.id for version in versions]):
+        connection.execute(update(Instance).where(Instance.id.in_(part)).values(current=False))
+
+
+def _clear(connection: Connection, versions: Sequence[Version]) -> tuple[int, ...]:
+    """Delete what was made of versions that are out, vectors and reports; return the series."""
+    uids = {version.sop_instance_uid for version in versions}
+    series_ids = sorted({version.series_id for version in versions})
+    for series_id in series_ids:
+        _delete_clips(connection, series_id, uids)
+    outdate_reports(connection, {version.study_id for version in versions})
+    return tuple(series_ids)
 
 
 def _delete_clips(connection: Connection, series_id: int, rejected: Collection[str]) -> None:

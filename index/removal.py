@@ -81,7 +81,7 @@ class Removal(Database):
             study_id = _study_id(connection, study_instance_uid)
             if study_id is None:
                 return None
-            _delete_rejections(connection, study_id)
+            _delete_rejections(connection, study_id, study_instance_uid)
             return _forget(connection, study_id, study_instance_uid, erase)
 
     def time_guests(self, stay_s: float) -> int:
@@ -227,11 +227,12 @@ def _jobs(study_id: int) -> Sequence[ColumnElement[bool]]:
     )
 
 
-def _delete_rejections(connection: Connection, study_id: int) -> None:
+def _delete_rejections(connection: Connection, study_id: int, study_instance_uid: str) -> None:
     uids = connection.execute(
         select(Instance.sop_instance_uid)
         .join_from(Instance, Series, Instance.series_id == Series.id)
         .where(Series.study_id == study_id)
     ).scalars()
+    said_of = Rejection.study_instance_uid == study_instance_uid
     for part in chunks(sorted(set(uids))):
-        connection.execute(delete(Rejection).where(Rejection.sop_instance_uid.in_(part)))
+        connection.execute(delete(Rejection).where(Rejection.sop_instance_uid.in_(part), said_of))

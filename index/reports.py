@@ -100,10 +100,6 @@ class Reports(Database):
             (Report.sop_instance_uid == sop_instance_uid) | Report.id.in_(attached),
         )
 
-    def known_report(self, sop_instance_uid: str) -> bool:
-        """Tell whether an object is one of the node's own, come back from an archive."""
-        return self.report_of(sop_instance_uid) is not None
-
     def reports_naming(self, study_instance_uid: str) -> tuple[ReportRow, ...]:
         """Return the reports that name a study as a similar case, oldest first."""
         naming = select(ReportCase.report_id).where(
@@ -131,10 +127,8 @@ class Reports(Database):
 
     def move_report(self, report_id: int, state: ReportState) -> bool:
         """Note how far a report has come; False, and no effect, where `PRECEDING` has no way."""
-        allowed = Report.state.in_(PRECEDING[state])
         with self.writing() as connection:
-            moved = update(Report).where(Report.id == report_id, allowed).values(state=state)
-            return connection.execute(moved).rowcount == 1
+            return move_reports(connection, state, Report.id == report_id) == 1
 
     def _one(self, *conditions: ColumnElement[bool]) -> ReportRow | None:
         newest = select(Report.__table__).where(*conditions).order_by(Report.number.desc()).limit(1)
@@ -142,12 +136,19 @@ class Reports(Database):
             return next(iter(_rows(connection, newest)), None)
 
 
+def move_reports(connection: Connection, state: ReportState, which: ColumnElement[bool]) -> int:
+    """Bring those reports into a state that `PRECEDING` lets into it; count them."""
+    allowed = Report.state.in_(PRECEDING[state])
+    return connection.execute(update(Report).where(which, allowed).values(state=state)).rowcount
+
+
 def _check_revision(connection: Connection, report: NewReport) -> None:
     """Raise StudyChanged or UnknownKey unless the study is as it was when the report was begun."""
     locked = select(Study.id).where(Study.id == report.study_id).with_for_update()
     if connection.execute(locked).first() is None:
         raise UnknownKey("study", report.study_id)
-    if study_revision(connection, report.study_id) != report.revision:
+    found = connection.execute(select(study_revision(report.study_id))).scalar_one()
+    if found != report.revision:
         raise StudyChanged(report.study_id)
 
 

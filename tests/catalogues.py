@@ -1,10 +1,13 @@
 """A catalogue of its own for a test, with a clock that stands still until it is moved."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from sqlalchemy import ClauseElement, Connection, event
 
 from index.catalogue import Catalogue
 from index.db import connect, migrate
@@ -50,3 +53,16 @@ def receive(
 
 def clip(axis: int, *, sources: tuple[str, ...] = ("1.2.1.1",)) -> ClipRecord:
     return ClipRecord("still", 1, sources, np.eye(8, dtype=np.float32)[axis])
+
+
+@contextmanager
+def statements(catalogue: Catalogue) -> Iterator[list[ClauseElement]]:
+    """Return the statements that are run meanwhile."""
+    run: list[ClauseElement] = []
+
+    def note(_: Connection, statement: ClauseElement, *values: Any) -> None:
+        run.append(statement)
+
+    event.listen(catalogue.engine, "before_execute", note)
+    yield run
+    event.remove(catalogue.engine, "before_execute", note)

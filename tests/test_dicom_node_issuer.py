@@ -258,6 +258,23 @@ def test_check_names_reports_without_file_and_files_without_report_and_deletes_n
     assert findings(desk) == found
 
 
+def test_a_report_that_comes_or_goes_while_check_looks_is_no_finding(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = desk.issue()
+    assert row is not None
+    catalogue, reports = desk.parts.catalogue, desk.parts.folder.reports
+    look = catalogue.report_files
+    files = look()
+    written = "written.dcm"
+    (reports / written).touch()
+    (reports / row.relative_path).unlink()
+    looks = iter([files, tuple({*files, written} - {row.relative_path})])
+    monkeypatch.setattr(catalogue, "report_files", lambda: next(looks))
+
+    assert findings(desk) == []
+
+
 def findings(desk: Desk) -> list[Finding]:
     model = Model(MODEL, "none", "none", trained=False, dim=DIM, device="", reason="")
     found = check(desk.parts, model, lambda number: None)

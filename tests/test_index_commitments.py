@@ -1,5 +1,6 @@
 """Storage commitment in the catalogue: what counts as a refusal, and questions asked twice."""
 
+import pytest
 from catalogues import Clock, receive
 
 from index.catalogue import Catalogue
@@ -51,6 +52,35 @@ def test_silence_is_no_refusal_however_often_it_was_asked(
     catalogue.move_report(report_id, ReportState.SENT)
     catalogue.ask_commitment(report_id, "2.25.3.5")
     assert deny(catalogue, "2.25.3.5") is Settlement.GIVEN_UP
+
+
+@pytest.mark.parametrize("answered", ["2.25.3.1", "2.25.3.2"])
+def test_an_answer_that_comes_twice_or_late_says_nothing_of_what_was_sent_since(
+    catalogue: Catalogue, answered: str
+) -> None:
+    report_id = sent_report(catalogue)
+    for uid in ("2.25.3.1", "2.25.3.2"):
+        assert catalogue.ask_commitment(report_id, uid)
+    assert deny(catalogue, "2.25.3.2") is Settlement.LACKING
+    catalogue.move_report(report_id, ReportState.SENT)
+
+    for _ in range(ATTEMPTS):
+        assert deny(catalogue, answered) is Settlement.SETTLED
+
+    report = catalogue.report(report_id)
+    assert report is not None
+    assert report.state is ReportState.SENT
+    assert catalogue.ask_commitment(report_id, "2.25.3.3")
+    assert deny(catalogue, "2.25.3.3") is Settlement.GIVEN_UP
+
+
+def test_a_report_that_is_to_be_sent_again_is_not_asked_about(catalogue: Catalogue) -> None:
+    report_id = sent_report(catalogue)
+    catalogue.ask_commitment(report_id, "2.25.3.1")
+    deny(catalogue, "2.25.3.1")
+
+    assert not catalogue.ask_commitment(report_id, "2.25.3.2")
+    assert deny(catalogue, "2.25.3.2") is Settlement.UNKNOWN
 
 
 def test_a_question_that_is_asked_again_while_it_is_answered_is_answered_again(

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from catalogues import MODEL, RULE, Clock, clip, open_catalogue
+from catalogues import MODEL, RULE, Clock, clip, open_catalogue, statements
+from sqlalchemy.dialects import postgresql
 
 from index.catalogue import Catalogue
 from index.errors import KeptElsewhere
@@ -318,3 +319,15 @@ def test_an_instance_of_a_kept_study_is_refused_as_part_of_a_guest(catalogue: Ca
     assert catalogue.study_row("1.7") is None
     new = StoredFile("files/2.dcm", f"{2:064}", 1024)
     assert ask(catalogue, header(2, study="1.7"), new) is not None
+
+
+def test_a_guest_is_held_by_its_uid_while_it_is_asked_about(catalogue: Catalogue) -> None:
+    """PostgreSQL locks no row that the condition leaves out."""
+    receive(catalogue, 1, asked_by="ward")
+    with statements(catalogue) as run:
+        receive(catalogue, 2, asked_by="ward")
+
+    first = str(run[0].compile(dialect=postgresql.dialect()))
+    _, condition = first.split("WHERE")
+    assert "study_instance_uid" in condition and "guest" not in condition
+    assert condition.endswith("FOR UPDATE")

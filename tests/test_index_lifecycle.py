@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from catalogues import MODEL, RULE, Clock, clip, receive
+from catalogues import MODEL, RULE, Clock, clip, receive, statements
 from sqlalchemy import select
 
 from index.catalogue import Catalogue
@@ -153,6 +153,19 @@ def test_the_decoder_of_a_clip_is_kept_with_its_vector(catalogue: Catalogue) -> 
     with catalogue.engine.connect() as connection:
         kept = connection.execute(select(Embedding.decoder).order_by(Embedding.id)).scalars()
         assert list(kept) == ["pylibjpeg", "pillow pydicom"]
+
+
+def test_patient_and_revision_of_a_query_are_of_one_moment(catalogue: Catalogue) -> None:
+    """PostgreSQL shows each statement the rows as they are when it begins."""
+    embed(catalogue, receive(catalogue, 1).series_id, clip(0))
+    with statements(catalogue) as run:
+        query = catalogue.study_query("1.2", MODEL)
+
+    assert query is not None
+    assert (query.patient, query.revision) == (PatientKey("P1", "HOSPITAL"), 1)
+    first, *others = map(str, run)
+    assert "study.patient_id" in first and "sum(series.revision)" in first
+    assert not any("patient_id" in other or "revision)" in other for other in others)
 
 
 def test_embedding_ids_are_never_given_twice(catalogue: Catalogue) -> None:

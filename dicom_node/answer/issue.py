@@ -160,7 +160,7 @@ class Issuer:
             self._catalogue.save_report(report)
         except BaseException:
             # An answer may have been lost, not the row; `DatabaseUnavailable` if none can tell.
-            if not self._catalogue.known_report(report.sop_instance_uid):
+            if self._catalogue.report_of(report.sop_instance_uid) is None:
                 for document in documents:
                     self._path(document).unlink(missing_ok=True)
             raise

@@ -79,13 +79,16 @@ def _kind_of(path: Path) -> Trouble:
 
 def _reports(parts: Parts) -> Iterator[Finding]:
     """Yield where files and rows of reports differ."""
-    # The files first: a report that is saved meanwhile has both.
-    found = {path.name for path in parts.folder.reports.iterdir()}
+    reports = parts.folder.reports
+    found = {path.name for path in reports.iterdir()}
     known = set(parts.catalogue.report_files())
-    for name in sorted(found - known):
-        yield Finding(Trouble.REPORT_UNKNOWN, name)
-    for name in sorted(known - found):
-        if not (parts.folder.reports / name).exists():
+    # Looked at twice: one that was being written has a row by now, one that was forgotten is gone.
+    late = set(parts.catalogue.report_files())
+    for name in sorted(found - known - late):
+        if (reports / name).exists():
+            yield Finding(Trouble.REPORT_UNKNOWN, name)
+    for name in sorted(known & late - found):
+        if not (reports / name).exists():
             yield Finding(Trouble.REPORT_MISSING, name)
 
 

@@ -164,7 +164,7 @@ def create_commitments() -> None:
         "commitment",
         *uids("transaction_uid"),
         *parent("report"),
-        *columns(sa.Boolean(), "denied"),
+        *columns(sa.String(16), "state"),
         sa.PrimaryKeyConstraint("transaction_uid"),
     )
     op.create_table(
