@@ -1,8 +1,7 @@
-"""An encoder on disk: a folder with `checkpoint.json` and, once trained, `model.safetensors`.
+"""An encoder on disk: a folder with `checkpoint.json` and `model.safetensors`.
 
 Owns: the format, its checks, and `model_id`. Does not own: the network (`model`), how weights come
-about (`training`). Without a tensor file the weights are drawn from the seed, so that the encoder
-that ships weighs a few hundred bytes. Pickle is never read: unpickling runs code.
+about (`training`). Pickle is never read: unpickling runs code.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from encoder.config import EncoderConfig
 from encoder.errors import BadCheckpoint
-from encoder.model import initial_weights, weight_shapes
+from encoder.model import weight_shapes
 from encoder.normalise import RULES
 
 FORMAT = 1
@@ -75,14 +74,7 @@ def load(folder: Path | None = None) -> Checkpoint:
     folder = SHIPPED if folder is None else folder
     _refuse_pickle(folder)
     description = _read_description(folder / DESCRIPTION_FILE)
-    path = folder / TENSOR_FILE
-    if path.exists():
-        checkpoint = Checkpoint(description, _read_tensors(path))
-    elif description.trained:
-        raise BadCheckpoint(folder, f"{TENSOR_FILE} is missing", "Copy the whole folder again.")
-    else:
-        weights = initial_weights(description.config, description.seed)
-        checkpoint = Checkpoint(description, weights)
+    checkpoint = Checkpoint(description, _read_tensors(folder / TENSOR_FILE))
     _check_tensors(folder, checkpoint)
     return checkpoint
 
@@ -166,6 +158,8 @@ def _read_description(path: Path) -> Description:
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    if not path.exists():
+        raise BadCheckpoint(path.parent, f"{path.name} is missing", "Copy the whole folder again.")
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

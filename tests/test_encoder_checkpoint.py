@@ -43,16 +43,18 @@ def saved(folder: Path) -> Path:
     return folder / "encoder"
 
 
-def test_the_shipped_encoder_is_untrained_tiny_and_a_few_hundred_bytes() -> None:
+def test_the_shipped_encoder_is_a_trained_tiny_one_and_says_what_trained_it() -> None:
     shipped = load()
-    assert shipped.description.name == "similis-tiny"
-    assert not shipped.description.trained
+    assert shipped.description.name == "similis-tiny-distilled"
+    assert shipped.description.trained
     assert shipped.description.config == PRESETS["tiny"]
-    assert sum(path.stat().st_size for path in SHIPPED.glob("*.json")) < 1000
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 25_000_000
+    card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"`{model_id(shipped)}`" in card
 
 
 def test_the_shipped_encoder_has_the_same_id_on_every_machine() -> None:
-    assert model_id(load()) == "2d99134d04c35a92"
+    assert model_id(load()) == "4abb65629b3957be"
 
 
 def test_what_is_saved_loads_with_the_same_id(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_files_of_every_kind_become_unit_vectors_of_the_shipped_encoder(tmp_path
     assert vectors.shape == (3, embedder.dim)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
-    assert embedder.version == f"similis-tiny {embedder.model_id} (untrained)"
+    assert embedder.version == f"similis-tiny-distilled {embedder.model_id} (trained)"
 
 
 def test_order_is_kept_when_kinds_are_mixed() -> None:

@@ -113,6 +113,6 @@ def _run(order: Order, images: Images, ranks: Ranks, bars: Bars) -> run.Progress
     if not ranks.writes:
         with stopped_by_signals(silent := Silent()):
             return steps(silent)
-    peak = flops.matmul_peak(torch.bfloat16, device=ranks.device)
+    peak = ranks.count * flops.matmul_peak(torch.bfloat16, device=ranks.device)
     with Journal(order.out, peak=peak, show=show) as journal, stopped_by_signals(journal):
         return steps(journal)
