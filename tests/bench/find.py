@@ -44,7 +44,7 @@ from index.models import Clip, Embedding, Instance, Series, Study
 from index.search import Search
 from index.states import State
 
-DIM, CLUSTERS, K = 768, 500, 20
+DIM, CLUSTERS, K = 128, 500, 20
 MODEL = "0" * 16
 QUERIES, COMMANDS, WARM_UP = 300, 20, 5
 ORTHANC_STUDIES = 10_000
