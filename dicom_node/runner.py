@@ -3,6 +3,8 @@
 Any failure of a step is caught here, in the guard of the workers: the node goes on.
 """
 
+import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,20 +54,36 @@ class Runner:
     def __init__(self, jobs: Jobs, name: str) -> None:
         self._jobs = jobs
         self._name = name
+        self._owed: deque[Job] = deque()  # what became of them could not be written down
+        self._settling = threading.Lock()
 
     def next(self, step: Step) -> bool:
         """Do one job of this kind; False when none is due.
 
-        Raises `DatabaseUnavailable` when nothing can be written down: the job is given back if
-        that works, else its lease runs out.
+        Raises `DatabaseUnavailable` when nothing can be written down: the job is given back as
+        soon as that works.
         """
+        self._settle()
         job = self._jobs.claim((step.kind,), worker=self._name, lease_s=step.lease_s)
         if job is None:
             return False
         try:
+            return self._do(step, job)
+        except DatabaseUnavailable:
+            self._owed.append(job)
+            raise
+
+    def _settle(self) -> None:
+        """Give back what is owed: without that a job would wait for the end of its lease."""
+        with self._settling:
+            while self._owed:
+                self._jobs.give_back(self._owed[0], delay_s=0.0)
+                self._owed.popleft()
+
+    def _do(self, step: Step, job: Job) -> bool:
+        try:
             step.run(job)
         except DatabaseUnavailable:
-            self._jobs.give_back(job, delay_s=0.0)
             raise
         except WorkerUnavailable as error:
             log.error("worker_unavailable", reason=error.reason)

@@ -96,7 +96,29 @@ def test_what_is_no_fault_of_the_job_does_not_count(
 def test_a_database_that_is_away_gives_the_job_back_and_says_so(jobs: Jobs) -> None:
     step = Failing(DatabaseUnavailable("sqlite://", "locked"))
 
+    runner = Runner(jobs, "node")
     with pytest.raises(DatabaseUnavailable):
-        Runner(jobs, "node").next(step)
+        runner.next(step)
 
-    assert jobs.next_due_s(KINDS) == 0
+    step.error = None
+    assert runner.next(step)  # at once, not when its lease has run out
+    assert jobs.pending(KINDS) == 0
+
+
+def test_a_job_that_could_not_even_be_given_back_is_done_when_the_database_is_there_again(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, step = Runner(jobs, "node"), Failing(None)
+
+    def full(*arguments: object, **named: object) -> bool:
+        raise DatabaseUnavailable("sqlite://", "database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Jobs, "finish", full)
+        patched.setattr(Jobs, "give_back", full)
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable):
+                runner.next(step)
+
+    assert runner.next(step)
+    assert jobs.pending(KINDS) == 0
