@@ -60,8 +60,8 @@ class Runner:
     def next(self, step: Step) -> bool:
         """Do one job of this kind; False when none is due.
 
-        Raises `DatabaseUnavailable` when nothing can be written down: the job is given back as
-        soon as that works.
+        Raises `DatabaseUnavailable` when nothing can be written down: the job is given back at
+        once, or as soon as that works.
         """
         self._settle()
         job = self._jobs.claim((step.kind,), worker=self._name, lease_s=step.lease_s)
@@ -71,6 +71,7 @@ class Runner:
             return self._do(step, job)
         except DatabaseUnavailable:
             self._owed.append(job)
+            self._settle()
             raise
 
     def _settle(self) -> None:

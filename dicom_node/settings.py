@@ -36,7 +36,7 @@ class Loaded:
     sources: Mapping[str, str]
 
     def settings(self) -> Iterator[Setting]:
-        """Yield every leaf value in the order of the classes above."""
+        """Yield every leaf value in the order of the classes of `config`."""
         for key, value in _leaves(self.config.model_dump(mode="json")):
             yield Setting(key, value, self.sources.get(key, "default"))
 

@@ -18,6 +18,7 @@ from index.attributes import Level
 from index.criteria import value_range
 
 EXAMPLES = (private.QUERY_STUDY, private.QUERY_SERIES, private.QUERY_INSTANCE)
+_IS_LENGTH = 12  # PS3.5 6.2
 
 
 class Scope(StrEnum):
@@ -129,9 +130,6 @@ def read_scope(identifier: Identifier) -> Scope:
     if text and text not in set(Scope):
         raise QueryRefused(f"the scope is one of {', '.join(Scope)}")
     return Scope(text) if text else Scope.OTHER_PATIENTS
-
-
-_IS_LENGTH = 12  # PS3.5 6.2
 
 
 def _maximum(identifier: Identifier, default: int) -> int:
