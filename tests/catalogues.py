@@ -1,9 +1,8 @@
 """A catalogue of its own for a test, with a clock that stands still until it is moved."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from index.records import ClipRecord, Header, QuietRule, Recorded, StoredFile
 
 RULE = QuietRule(series_s=30, study_s=120, cap_s=600)
 MODEL = "0123456789abcdef"
+NewDatabase = Callable[[], AbstractContextManager[str]]
 
 
 class Clock:
@@ -28,8 +28,8 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-def open_catalogue(folder: Path, clock: Callable[[], datetime]) -> Catalogue:
-    engine = connect(f"sqlite:///{folder / 'similis.db'}")
+def open_catalogue(url: str, clock: Callable[[], datetime]) -> Catalogue:
+    engine = connect(url)
     migrate(engine)
     return Catalogue(engine, clock)
 

@@ -1,12 +1,15 @@
 """What many tests need: a node in this process, real files, and the shipped peers."""
 
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from catalogues import Clock, open_catalogue
+from catalogues import Clock, NewDatabase, open_catalogue
 from peers import quick_config
+from postgres import Server, closed_connections, running_server
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import _config
@@ -16,6 +19,7 @@ from webs import Library, filled_library
 from dicom_node.listener import prepare_dicom
 from dicom_node.node import Node
 from index.catalogue import Catalogue
+from index.db import connect, migrate
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,7 +93,36 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server; its database `migrated` is an empty catalogue to copy."""
+    with running_server() as server:
+        server.execute("CREATE DATABASE migrated")
+        engine = connect(server.url("migrated"))
+        migrate(engine)
+        engine.dispose()
+        yield server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> NewDatabase:
+    """A source of empty databases, by URL: of SQLite first, then of PostgreSQL."""
+    if request.param == "postgresql":
+        server: Server = request.getfixturevalue("postgresql")
+        return partial(server.database, template="migrated")
+    return lambda: nullcontext(f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'similis.db'}")
+
+
 @pytest.fixture
-def catalogue(tmp_path: Path, clock: Clock) -> Catalogue:
-    """An empty catalogue on that clock."""
-    return open_catalogue(tmp_path, clock)
+def database_url(new_database: NewDatabase) -> Iterator[str]:
+    """An empty database of each kind."""
+    with new_database() as url, closed_connections():
+        yield url
+
+
+@pytest.fixture
+def catalogue(database_url: str, clock: Clock) -> Catalogue:
+    """An empty catalogue on that clock, in each kind of database."""
+    return open_catalogue(database_url, clock)

@@ -33,8 +33,8 @@ class Failing:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, clock: Clock) -> Jobs:
-    queue = Jobs(open_catalogue(tmp_path, clock).engine, clock)
+def jobs(database_url: str, clock: Clock) -> Jobs:
+    queue = Jobs(open_catalogue(database_url, clock).engine, clock)
     queue.enqueue(JobKind.SEND, 1)
     return queue
 

@@ -21,10 +21,7 @@ CONFIG = IndexConfig(exact_below=0)
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
-    engine = connect(f"sqlite:///{tmp_path / 'similis.db'}")
-    migrate(engine)
-    catalogue = Catalogue(engine, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+def catalogue(catalogue: Catalogue) -> Catalogue:
     fill(catalogue, COUNT, series=1)
     return catalogue
 

@@ -161,7 +161,7 @@ def test_a_trickle_of_instances_delays_an_inquiry_no_longer_than_the_cap(
 
 
 def test_a_guest_goes_some_time_after_its_report_was_sent_restart_or_not(
-    catalogue: Catalogue, clock: Clock, tmp_path: Path
+    catalogue: Catalogue, clock: Clock, database_url: str
 ) -> None:
     guest = receive(catalogue, 1, asked_by="ward")
     assert catalogue.time_guests(STAY_S) == 0, "it is not embedded"
@@ -177,7 +177,7 @@ def test_a_guest_goes_some_time_after_its_report_was_sent_restart_or_not(
 
     assert (catalogue.time_guests(STAY_S), catalogue.time_guests(STAY_S)) == (1, 0)
     catalogue.engine.dispose()
-    catalogue = open_catalogue(tmp_path, clock)
+    catalogue = open_catalogue(database_url, clock)
     clock.advance(STAY_S - 1)
     assert gone(catalogue) == []
     clock.advance(1)

@@ -2,12 +2,12 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 
 import pytest
-from catalogues import RULE, Clock, open_catalogue
+from catalogues import RULE, Clock, NewDatabase, open_catalogue
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgres import closed_connections
 from sqlalchemy import text
 
 from index.catalogue import Catalogue
@@ -148,7 +148,8 @@ def test_hostile_text_is_stored_without_harm(catalogue: Catalogue) -> None:
     assert len(study.patient_name) == 255
 
 
-def test_a_full_disk_is_told_and_keeps_nothing_of_the_write(catalogue: Catalogue) -> None:
+def test_a_full_disk_is_told_and_keeps_nothing_of_the_write(tmp_path: Path, clock: Clock) -> None:
+    catalogue = open_catalogue(f"sqlite:///{tmp_path / 'similis.db'}", clock)
     record(catalogue, header(0), "0")
     with catalogue.writing() as connection:
         pages = connection.execute(text("PRAGMA page_count")).scalar_one()
@@ -205,19 +206,19 @@ arrivals = st.lists(
 
 
 @settings(max_examples=25, deadline=None)
-@given(arrivals, st.randoms(use_true_random=False))
+@given(batch=arrivals, random=st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_change_what_is_kept(
-    batch: list[tuple[int, int, int]], random: Random
+    new_database: NewDatabase, batch: list[tuple[int, int, int]], random: Random
 ) -> None:
     shuffled = list(batch)
     random.shuffle(shuffled)
-    assert kept_after(batch) == kept_after(shuffled)
+    assert kept_after(new_database, batch) == kept_after(new_database, shuffled)
 
 
-def kept_after(batch: list[tuple[int, int, int]]) -> tuple[object, ...]:
+def kept_after(new_database: NewDatabase, batch: list[tuple[int, int, int]]) -> tuple[object, ...]:
     """Record (instance, series, version) triples; return what does not depend on their order."""
-    with TemporaryDirectory() as folder:
-        catalogue = open_catalogue(Path(folder), Clock())
+    with new_database() as url, closed_connections():
+        catalogue = open_catalogue(url, Clock())
         for instance, series, version in batch:
             record(
                 catalogue,

@@ -1,5 +1,4 @@
 import threading
-from pathlib import Path
 
 import pytest
 from catalogues import Clock, open_catalogue
@@ -11,8 +10,8 @@ KINDS = [JobKind.EMBED]
 
 
 @pytest.fixture
-def jobs(tmp_path: Path, clock: Clock) -> Jobs:
-    return Jobs(open_catalogue(tmp_path, clock).engine, clock)
+def jobs(database_url: str, clock: Clock) -> Jobs:
+    return Jobs(open_catalogue(database_url, clock).engine, clock)
 
 
 def claim(jobs: Jobs, worker: str = "worker") -> Job:
@@ -108,13 +107,13 @@ def test_the_job_due_longest_comes_first(jobs: Jobs, clock: Clock) -> None:
     assert [claim(jobs).subject_id, claim(jobs).subject_id] == [2, 1]
 
 
-def test_two_workers_never_get_the_same_job(jobs: Jobs, tmp_path: Path, clock: Clock) -> None:
+def test_two_workers_never_get_the_same_job(jobs: Jobs, database_url: str, clock: Clock) -> None:
     for subject in range(60):
         jobs.enqueue(JobKind.EMBED, subject)
     taken: list[int] = []
 
     def work(name: str) -> None:
-        own = Jobs(connect(f"sqlite:///{tmp_path / 'similis.db'}"), clock)  # as another process
+        own = Jobs(connect(database_url), clock)  # as another process
         while (job := own.claim(KINDS, name, 60)) is not None:
             taken.append(job.subject_id)
         own.engine.dispose()

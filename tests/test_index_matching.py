@@ -2,12 +2,14 @@
 
 import re
 import string
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from catalogues import RULE, Clock, open_catalogue
+from catalogues import RULE, Clock, NewDatabase, open_catalogue
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgres import closed_connections
 
 from index.attributes import ATTRIBUTES
 from index.catalogue import Catalogue
@@ -135,8 +137,9 @@ TEXTS = st.text(st.sampled_from("ab%_\\'*?[.^$"), min_size=1, max_size=8)
 
 
 @pytest.fixture(scope="module")
-def growing(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
-    return open_catalogue(tmp_path_factory.mktemp("matching"), Clock())
+def growing(new_database: NewDatabase) -> Iterator[Catalogue]:
+    with new_database() as url, closed_connections():
+        yield open_catalogue(url, Clock())
 
 
 @settings(deadline=None, max_examples=200)
