@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from index.db import Database
+from index.db import Database, repeated
 from index.jobs import JobKind, enqueue
 from index.lifecycle import commit_study
 from index.models import (
@@ -86,6 +86,7 @@ class Commitments(Database):
             connection.execute(asked)
             return True
 
+    @repeated
     def settle_commitment(
         self,
         transaction_uid: str,
@@ -118,6 +119,7 @@ class Commitments(Database):
             commit_study(connection, report.study_id)
             return Settlement.COMMITTED
 
+    @repeated
     def save_request(self, request: PeerRequest, *, delay_s: float) -> int:
         """Keep a peer's question, to be answered after `delay_s`; asked twice, the last counts."""
         instances = [[r.sop_class_uid, r.sop_instance_uid] for r in request.references]

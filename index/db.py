@@ -1,7 +1,11 @@
 """The connection to the database, its transactions and its schema.
 
-Owns SQLite's settings, the translation of driver errors, and running the migrations; knows no
-table. SQLite and PostgreSQL differ here and nowhere else.
+Owns the settings of SQLite and PostgreSQL, the translation of driver errors, what keeps writers
+apart, and running the migrations; knows no table.
+
+SQLite has one writer at a time. On PostgreSQL writers go side by side and see what others committed
+between two statements: whoever reads what it then changes locks the row (`with_for_update`, the
+study before its series) or, where there may be no row yet, a name (`hold`).
 """
 
 from __future__ import annotations
@@ -10,23 +14,58 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import wraps
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from index.errors import CatalogueFull, DatabaseUnavailable, SchemaMismatch
+from index.errors import CatalogueFull, DatabaseUnavailable, Overtaken, SchemaMismatch
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 30
 _KEPT_CONNECTIONS = 5
 _FULL = ("disk is full", "No space left on device")  # SQLite, PostgreSQL
 _BEGIN = "sqlite_begin"  # execution option of a connection: how SQLite begins its transactions
+_TRIES = 5
+_SCHEMA = "schema of Similis"
+
+POSTGRESQL = "postgresql"
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+# A server that is gone is noticed, and of several hosts in the URL the one that writes is taken.
+_POSTGRESQL_DEFAULTS = {
+    "application_name": "similis",
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "target_session_attrs": "read-write",
+}
+# What PostgreSQL says of two transactions of which only one could go on, and when it refuses work.
+_OVERTAKEN = frozenset({"40001", "40P01"})
+_REFUSED = frozenset({"25006", "42501"})  # read-only (a standby), no permission
+_HOLD = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
+_COMMIT_DURABLY = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'"
+)
 
 
 def connect(url: str, *, connections: int = 15) -> Engine:
@@ -34,23 +73,60 @@ def connect(url: str, *, connections: int = 15) -> Engine:
 
     At most `connections` are open at once; a few are kept.
     """
+    address = _address(url)
     try:
         # Parameters hold patient names: they must not reach a message or a log.
         engine = create_engine(
-            make_url(url),
+            address,
             hide_parameters=True,
             pool_size=_KEPT_CONNECTIONS,
             max_overflow=max(0, connections - _KEPT_CONNECTIONS),
+            pool_pre_ping=is_postgresql(address),  # a connection may be older than its server
         )
-    except ArgumentError:
-        # The text of a URL that cannot be parsed may hold a password: do not repeat it.
-        raise DatabaseUnavailable("(unreadable URL)", "not a database URL") from None
-    if engine.dialect.name == "sqlite":
+    except ModuleNotFoundError as error:
+        reason = f"{error.name} is not installed: pip install 'similis[postgresql]'"
+        raise DatabaseUnavailable(address.render_as_string(), reason) from error
+    if is_postgresql(address):
+        event.listen(engine, "connect", _set_up_postgresql)
+    else:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    with _translated(engine), engine.connect():
-        pass
+    with _translated(engine), engine.connect() as connection:
+        if is_postgresql(address):
+            _check_encoding(connection)
     return engine
+
+
+def is_postgresql(address: URL) -> bool:
+    """Tell PostgreSQL from SQLite."""
+    return address.get_backend_name() == POSTGRESQL
+
+
+def _address(url: str) -> URL:
+    try:
+        address = make_url(url)
+        address = address.set(drivername=_DRIVERS.get(address.drivername, address.drivername))
+        known = address.get_backend_name() in (POSTGRESQL, "sqlite")
+    except ArgumentError:
+        known = False
+    if not known:
+        # The text of a URL that cannot be parsed may hold a password: do not repeat it.
+        raise DatabaseUnavailable("(unreadable URL)", "not a URL of SQLite or PostgreSQL") from None
+    if is_postgresql(address):
+        address = address.update_query_dict(_POSTGRESQL_DEFAULTS | dict(address.query))
+    return address
+
+
+def _set_up_postgresql(connection: Any, _: ConnectionPoolEntry) -> None:
+    connection.execute(_COMMIT_DURABLY)  # a commit is on disk when it returns
+    connection.commit()
+
+
+def _check_encoding(connection: Connection) -> None:
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding != "UTF8":
+        url = connection.engine.url.render_as_string()
+        raise DatabaseUnavailable(url, f"its encoding is {encoding}, and must be UTF8")
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
@@ -72,18 +148,28 @@ def _begin_sqlite(connection: Connection) -> None:
 @contextmanager
 def _translated(engine: Engine) -> Iterator[None]:
     """Turn a driver's refusal into DatabaseUnavailable or CatalogueFull, without parameters."""
-    url = engine.url.render_as_string(hide_password=True)
+    url = engine.url.set(query={}).render_as_string(hide_password=True)
     try:
         yield
     except PoolTimeout as error:
         raise DatabaseUnavailable(url, "all connections are in use") from error
-    except DatabaseError as error:
-        # Subclasses other than OperationalError are programming errors, not a database's refusal.
-        if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
+    except DBAPIError as error:
+        if not _is_refusal(error):
             raise
-        reason = str(error.orig)
+        # PostgreSQL's further lines may repeat values.
+        reason = str(error.orig).partition("\n")[0].strip()
+        if getattr(error.orig, "sqlstate", None) in _OVERTAKEN:
+            raise Overtaken(url, reason) from error
         kind = CatalogueFull if any(text in reason for text in _FULL) else DatabaseUnavailable
         raise kind(url, reason) from error
+
+
+def _is_refusal(error: DBAPIError) -> bool:
+    """Tell a database's refusal from a programming error, which the other classes are."""
+    # "file is not a database" is a bare DatabaseError of SQLite.
+    if isinstance(error, OperationalError) or type(error) is DatabaseError:
+        return True
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _REFUSED
 
 
 class Database:
@@ -95,6 +181,9 @@ class Database:
     def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
         self.engine = engine
         self._clock = clock
+        # Of SQLite it is so anyway: whoever reads sees one moment.
+        one_moment = {"isolation_level": "REPEATABLE READ"} if is_postgresql(engine.url) else {}
+        self._reader = engine.execution_options(**one_moment)
 
     def now(self) -> float:
         """Return the time as UTC seconds since 1970, as the tables keep it."""
@@ -102,8 +191,8 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Open a transaction that only reads."""
-        with _translated(self.engine), self.engine.begin() as connection:
+        """Open a transaction that only reads, and sees the rows of one moment."""
+        with _translated(self.engine), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
@@ -118,14 +207,53 @@ class Database:
             yield connection
 
 
+def repeated(method: Callable[P, T]) -> Callable[P, T]:
+    """Let a method, one transaction as a whole, run again where another one got in its way.
+
+    PostgreSQL ends one of two transactions that wait for each other, and one of two that enter the
+    same row: the next try finds the row.
+    """
+
+    @wraps(method)
+    def tries(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(_TRIES - 1):
+            try:
+                return method(*args, **kwargs)
+            except (IntegrityError, Overtaken):
+                continue
+        return method(*args, **kwargs)
+
+    return tries
+
+
+def hold(connection: Connection, *names: str) -> None:
+    """Keep everyone else who holds one of these names waiting until the transaction ends.
+
+    For what may have no row yet that could be locked. The order is that of the keys, the same for
+    all, so that no two wait for each other. On SQLite a writer is alone.
+    """
+    if connection.dialect.name == POSTGRESQL:
+        keys = sorted({_key(name) for name in names})
+        connection.execute(_HOLD, {"keys": keys})
+
+
+def _key(name: str) -> int:
+    digest = blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 def migrate(engine: Engine) -> None:
-    """Bring the schema up to date, in one transaction; raises SchemaMismatch for a newer one."""
+    """Bring the schema up to date, in one transaction; raises SchemaMismatch for a newer one.
+
+    Of two nodes that start at once one waits for the other.
+    """
     config = Config()
     folder = str(Path(__file__).parent / "migrations")
     config.set_main_option("script_location", folder.replace("%", "%%"))  # as configparser wants
     script = ScriptDirectory.from_config(config)
     immediate = engine.execution_options(**{_BEGIN: "IMMEDIATE"})
     with _translated(engine), immediate.begin() as connection:
+        hold(connection, _SCHEMA)
         found = MigrationContext.configure(connection).get_current_revision()
         known = {revision.revision for revision in script.walk_revisions()}
         if found is not None and found not in known:

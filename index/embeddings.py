@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select
+from sqlalchemy import Connection, delete, exists, func, insert, select
 
-from index.db import Database
-from index.errors import UnknownKey
-from index.lifecycle import move_series, put_aside, study_revision
+from index.db import Database, repeated
+from index.lifecycle import held_series, move_series, put_aside, study_revision
 from index.models import Clip, Embedding, Series, Study
 from index.records import ClipRecord, PatientKey, StudyVectors, VectorSource
 from index.states import REPORTABLE_STATES, Event
@@ -23,13 +22,13 @@ from index.vectors import Ids, Vectors, unit_rows
 STORED = np.dtype("<f4")
 T = TypeVar("T")
 
-_SERIES = select(Series.id).where(Series.id == bindparam("id"))
 CHUNK = 800  # ids in one statement; SQLite before 3.32 takes at most 999
 
 
 class Embeddings(Database):
     """The part of the catalogue that keeps clips and vectors."""
 
+    @repeated
     def save_clips(
         self, series_id: int, revision: int, model_id: str, clips: Sequence[ClipRecord]
     ) -> tuple[int, ...]:
@@ -41,8 +40,7 @@ class Embeddings(Database):
         """
         vectors = [unit_rows(clip.vector)[0] for clip in clips]
         with self.writing() as connection:
-            if connection.execute(_SERIES, {"id": series_id}).first() is None:
-                raise UnknownKey("series", series_id)  # its study was forgotten meanwhile
+            held_series(connection, series_id)  # or its study was forgotten meanwhile
             kept = _kept(connection, series_id, model_id)
             if any(row_revision > revision for _, row_revision in kept):
                 return ()

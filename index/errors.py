@@ -2,7 +2,8 @@
 
     CatalogueError
     ├── DatabaseUnavailable     the database cannot be opened, read or written
-    │   └── CatalogueFull       … because there is no room left
+    │   ├── CatalogueFull       … because there is no room left
+    │   └── Overtaken           … because another transaction got in the way, again and again
     ├── SchemaMismatch          the database was written by another version of Similis
     ├── UnknownTransition       an event that a state does not allow (a programming error)
     ├── UnknownKey              no row has this key (any more)
@@ -38,6 +39,12 @@ class CatalogueFull(DatabaseUnavailable):
     """The database has no room left."""
 
     advice = "Free space on its disk, then send again; nothing of this write was kept."
+
+
+class Overtaken(DatabaseUnavailable):
+    """Another transaction and this one waited for each other, and the other one went on."""
+
+    advice = "Try again; nothing of this write was kept."
 
 
 class SchemaMismatch(CatalogueError):

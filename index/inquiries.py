@@ -47,7 +47,8 @@ class Inquiries(Database):
             )
             if not force:
                 due = due.where(Inquiry.quiet_at <= now)
-            rows = connection.execute(due.order_by(Inquiry.quiet_at)).all()
+            due = due.order_by(Inquiry.quiet_at).with_for_update(of=Inquiry, skip_locked=True)
+            rows = connection.execute(due).all()
             for study_id, destination in rows:
                 closed = update(Inquiry).where(_of(study_id, destination))
                 connection.execute(closed.values(quiet_at=None))

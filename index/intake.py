@@ -8,10 +8,9 @@ only points to them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from index.attributes import (
     IMAGE_ATTRIBUTES,
@@ -20,9 +19,10 @@ from index.attributes import (
     Attribute,
     Level,
 )
-from index.db import Database
+from index.db import Database, hold, repeated
 from index.errors import KeptElsewhere
 from index.inquiries import in_kept_study, inquire, kept_study
+from index.lifecycle import held_series
 from index.models import Base
 from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
 from index.rejections import (
@@ -35,8 +35,6 @@ from index.rejections import (
 )
 from index.states import Event, State, advance
 
-T = TypeVar("T")
-
 # Core tables and prepared statements: this is the one place where a millisecond counts.
 STUDY = Base.metadata.tables["study"]
 SERIES = Base.metadata.tables["series"]
@@ -48,8 +46,12 @@ _VERSIONS = (
     .where(INSTANCE.c.sop_instance_uid == bindparam("uid"))
 )
 _STUDY = select(STUDY).where(STUDY.c.study_instance_uid == bindparam("uid")).with_for_update()
-_SERIES = select(SERIES).where(
-    SERIES.c.study_id == bindparam("study"), SERIES.c.series_instance_uid == bindparam("uid")
+_SERIES = (
+    select(SERIES)
+    .where(
+        SERIES.c.study_id == bindparam("study"), SERIES.c.series_instance_uid == bindparam("uid")
+    )
+    .with_for_update()
 )
 
 _PATIENT_ATTRIBUTES = tuple(a for a in STUDY_ATTRIBUTES if a.level is Level.PATIENT)
@@ -58,6 +60,7 @@ _PATIENT_ATTRIBUTES = tuple(a for a in STUDY_ATTRIBUTES if a.level is Level.PATI
 class Intake(Database):
     """The part of the catalogue that receives."""
 
+    @repeated
     def record(
         self,
         header: Header,
@@ -74,13 +77,12 @@ class Intake(Database):
         `rejects` the instance is a rejection note: what it names is taken out with it. A guest
         becomes a kept study, by the same bytes too.
         """
+        with self.writing() as connection:
+            named = () if rejects is None else (study for study, _ in rejects.instances)
+            hold(connection, header.study_instance_uid, header.sop_instance_uid, *named)
+            return _Arrival(connection, header, rule, self.now()).enter(stored, rejects)
 
-        def enter() -> Recorded:
-            with self.writing() as connection:
-                return _Arrival(connection, header, rule, self.now()).enter(stored, rejects)
-
-        return _twice(enter)
-
+    @repeated
     def record_query(
         self,
         header: Header,
@@ -97,30 +99,19 @@ class Intake(Database):
         place. Both ways the file is no one's and `erase` must remove it, in the same transaction:
         an object that is sent to be kept meanwhile waits, and then finds no file.
         """
-
-        def enter() -> Recorded | None:
-            with self.writing() as connection:
-                arrival = _Arrival(connection, header, rule, self.now(), asked_by)
-                study_id = kept_study(connection, header.study_instance_uid)
-                if study_id is None and not in_kept_study(connection, header.sop_instance_uid):
-                    return arrival.enter(stored)
-                if study_id is not None:
-                    arrival.ask(study_id)
-                if not arrival.knows(stored):
-                    erase()
-                if study_id is None:
-                    raise KeptElsewhere(header.sop_instance_uid)
-                return None
-
-        return _twice(enter)
-
-
-def _twice(enter: Callable[[], T]) -> T:
-    try:
-        return enter()
-    except IntegrityError:
-        # Another process made the same study or series first; now it is there (PostgreSQL).
-        return enter()
+        with self.writing() as connection:
+            hold(connection, header.study_instance_uid, header.sop_instance_uid)
+            arrival = _Arrival(connection, header, rule, self.now(), asked_by)
+            study_id = kept_study(connection, header.study_instance_uid)
+            if study_id is None and not in_kept_study(connection, header.sop_instance_uid):
+                return arrival.enter(stored)
+            if study_id is not None:
+                arrival.ask(study_id)
+            if not arrival.knows(stored):
+                erase()
+            if study_id is None:
+                raise KeptElsewhere(header.sop_instance_uid)
+            return None
 
 
 class _Arrival:
@@ -271,9 +262,10 @@ class _Arrival:
     def lost_some(self, series_ids: Sequence[int]) -> None:
         """Tell series and their studies that they are no longer what they were."""
         for series_id in series_ids:
+            study_id = held_series(self._connection, series_id).study_id
             row = self._connection.execute(select(SERIES).where(SERIES.c.id == series_id)).one()
             self._touch(SERIES, row, self._rule.series_s, {"revision": row.revision + 1})
-            row = self._connection.execute(select(STUDY).where(STUDY.c.id == row.study_id)).one()
+            row = self._connection.execute(select(STUDY).where(STUDY.c.id == study_id)).one()
             self._touch(STUDY, row, None if row.guest else self._study_s, {"purge_at": None})
 
     def _insert(self, table: Table, values: Mapping[str, Any]) -> int:

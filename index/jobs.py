@@ -10,13 +10,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from index.db import Database
 from index.models import Job as JobTable
 from index.models import JobKind, JobState
 
 __all__ = ["Job", "JobKind", "JobState", "Jobs", "enqueue"]
+
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +43,23 @@ def enqueue(
     due_at: float,
 ) -> None:
     """Ask for a job inside the caller's transaction; see Jobs.enqueue."""
-    wanted = and_(
-        JobTable.kind == kind,
-        JobTable.subject_id == subject_id,
-        JobTable.destination == destination,
-    )
     ready = {"state": JobState.READY, "due_at": due_at, "attempts": 0, "error": ""}
-    asked_again = update(JobTable).where(wanted, JobTable.state == JobState.RUNNING)
-    if connection.execute(asked_again.values(again=True)).rowcount:
-        return
-    if connection.execute(update(JobTable).where(wanted).values(ready)).rowcount:
-        return
-    connection.execute(
-        insert(JobTable).values(
-            kind=kind,
-            subject_id=subject_id,
-            destination=destination,
-            claims=0,
-            worker="",
-            again=False,
-            **ready,
-        )
+    new = _INSERTS[connection.dialect.name](JobTable).values(
+        kind=kind,
+        subject_id=subject_id,
+        destination=destination,
+        claims=0,
+        worker="",
+        again=False,
+        **ready,
     )
+    runs = JobTable.state == JobState.RUNNING
+    known = {
+        name: case((runs, getattr(JobTable, name)), else_=value) for name, value in ready.items()
+    }
+    # One statement: another node may ask for the same job at this moment.
+    key = (JobTable.kind, JobTable.subject_id, JobTable.destination)
+    connection.execute(new.on_conflict_do_update(index_elements=key, set_=known | {"again": runs}))
 
 
 class Jobs(Database):
@@ -117,9 +115,9 @@ class Jobs(Database):
     def finish(self, job: Job) -> bool:
         """End a job well; False when it is no longer ours."""
         with self.writing() as connection:
-            if self._run_again(connection, job):
-                return True
-            return connection.execute(delete(JobTable).where(_ours(job))).rowcount == 1
+            # Looked at in this order: it may be asked for again between two statements.
+            done = delete(JobTable).where(_ours(job), ~JobTable.again)
+            return connection.execute(done).rowcount == 1 or self._run_again(connection, job)
 
     def retry(self, job: Job, error: str, delay_s: float) -> bool:
         """Give a job back, to be tried after `delay_s`; False when it is no longer ours."""
@@ -132,12 +130,9 @@ class Jobs(Database):
     def fail(self, job: Job, error: str) -> bool:
         """Give a job up and keep `error`; False when it is no longer ours."""
         with self.writing() as connection:
-            if self._run_again(connection, job):
-                return True
-            failed = update(JobTable).where(_ours(job))
-            return (
-                connection.execute(failed.values(state=JobState.FAILED, error=error)).rowcount == 1
-            )
+            failed = update(JobTable).where(_ours(job), ~JobTable.again)
+            failed = failed.values(state=JobState.FAILED, error=error)
+            return connection.execute(failed).rowcount == 1 or self._run_again(connection, job)
 
     def release(self, worker: str) -> int:
         """Make the jobs that a worker of this name left running due now; count them.

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Row,
     ScalarSelect,
     SQLColumnExpression,
     delete,
@@ -48,7 +49,9 @@ class Lifecycle(Database):
             due = select(Series.id, Series.state).where(Series.state.in_(OPEN_STATES))
             if not force:
                 due = due.where(Series.quiet_at <= now)
-            rows = connection.execute(due.order_by(Series.quiet_at)).all()
+            # One that something arrives for, or that another node closes, is not ours now.
+            due = due.order_by(Series.quiet_at).with_for_update(skip_locked=True)
+            rows = connection.execute(due).all()
             for series_id, state in rows:
                 moved = update(Series).where(Series.id == series_id)
                 connection.execute(moved.values(state=advance(state, Event.QUIET), quiet_at=None))
@@ -68,7 +71,8 @@ class Lifecycle(Database):
             )
             if not force:
                 due = due.where(Study.quiet_at <= now)
-            studies = connection.execute(due.order_by(Study.quiet_at)).scalars().all()
+            due = due.order_by(Study.quiet_at).with_for_update(skip_locked=True)
+            studies = connection.execute(due).scalars().all()
             for study_id in studies:
                 connection.execute(update(Study).where(Study.id == study_id).values(quiet_at=None))
                 enqueue(connection, JobKind.REPORT, study_id, due_at=now)
@@ -121,12 +125,7 @@ def move_series(
     connection: Connection, series_id: int, revision: int, event: Event, *, reason: str = ""
 ) -> State:
     """Let `event` happen to a series, and to its study when it was the last to settle."""
-    row = connection.execute(
-        select(Series.state, Series.revision, Series.study_id).where(Series.id == series_id)
-    ).one_or_none()
-    if row is None:
-        raise UnknownKey("series", series_id)
-    found, found_revision, study_id = row
+    found, found_revision, study_id = held_series(connection, series_id)
     if found_revision != revision:
         return found
     state = advance(found, event)
@@ -135,6 +134,19 @@ def move_series(
     if state in SETTLED_STATES:
         _settle(connection, study_id)
     return state
+
+
+def held_series(connection: Connection, series_id: int) -> Row[State, int, int]:
+    """Return state, revision and study of a series; both are locked. Raises UnknownKey."""
+    # In the order of intake: else two could wait for each other.
+    of_series = select(Series.study_id).where(Series.id == series_id).scalar_subquery()
+    connection.execute(select(Study.id).where(Study.id == of_series).with_for_update())
+    columns = select(Series.state, Series.revision, Series.study_id)
+    held = columns.where(Series.id == series_id).with_for_update()
+    row = connection.execute(held).one_or_none()
+    if row is None:
+        raise UnknownKey("series", series_id)
+    return row
 
 
 def study_revision(study_id: SQLColumnExpression[int] | int) -> ScalarSelect[int]:
@@ -181,7 +193,7 @@ def _settle(connection: Connection, study_id: int) -> None:
 
 
 def _move_study(connection: Connection, study_id: int, event: Event, **values: Any) -> State:
-    found = select(Study.state).where(Study.id == study_id)
+    found = select(Study.state).where(Study.id == study_id).with_for_update()
     row = connection.execute(found).one_or_none()
     if row is None:
         raise UnknownKey("study", study_id)

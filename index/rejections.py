@@ -14,6 +14,7 @@ from typing import TypeAlias
 from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 
 from index.embeddings import chunks
+from index.lifecycle import held_series
 from index.models import Clip, Instance, Rejection, Report, Series, Study
 from index.records import ReportState
 from index.reports import move_reports
@@ -82,6 +83,8 @@ def take_out(connection: Connection, rejects: Rejects, patient_id: str) -> Taken
         # What a guest says of its patient is no more than an assertion of who asks.
         of_others = {_pair(v) for v in of_studies if v.patient_id != patient_id and not v.guest}
         _remember(connection, rejects.code, sorted(named - of_others), patient_id)
+    for series_id in sorted({version.series_id for version in versions}):
+        held_series(connection, series_id)  # no vector of it is saved meanwhile
     if rejects.erase is not None:
         rejects.erase([version.relative_path for version in versions])
         for part in chunks([version.id for version in versions]):

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select, update
 
-from index.db import Database
+from index.db import Database, hold, repeated
 from index.embeddings import chunks
 from index.models import (
     Clip,
@@ -64,11 +64,12 @@ class Removal(Database):
     def belongings(self, study_instance_uid: str) -> Belongings | None:
         """Return what is kept of a study; None when it is unknown."""
         with self.reading() as connection:
-            study_id = _study_id(connection, study_instance_uid)
+            study_id = connection.execute(_study_id(study_instance_uid)).scalar_one_or_none()
             if study_id is None:
                 return None
             return _belongings(connection, study_id, study_instance_uid)
 
+    @repeated
     def forget_study(
         self, study_instance_uid: str, erase: Callable[[Belongings], None]
     ) -> Belongings | None:
@@ -78,7 +79,9 @@ class Removal(Database):
         that is sent again meanwhile waits, and then finds neither row nor file.
         """
         with self.writing() as connection:
-            study_id = _study_id(connection, study_instance_uid)
+            hold(connection, study_instance_uid)
+            found = _study_id(study_instance_uid).with_for_update()
+            study_id = connection.execute(found).scalar_one_or_none()
             if study_id is None:
                 return None
             _delete_rejections(connection, study_id, study_instance_uid)
@@ -101,6 +104,7 @@ class Removal(Database):
         with self.reading() as connection:
             return tuple(connection.execute(due).scalars())
 
+    @repeated
     def forget_guest(
         self, study_instance_uid: str, erase: Callable[[Belongings], None]
     ) -> Belongings | None:
@@ -111,6 +115,7 @@ class Removal(Database):
         """
         named = Study.study_instance_uid == study_instance_uid
         with self.writing() as connection:
+            hold(connection, study_instance_uid)
             due = select(Study.id).where(self._due(), named).with_for_update()
             study_id = connection.execute(due).scalar_one_or_none()
             if study_id is None or not _is_answered(connection, study_id):
@@ -164,9 +169,8 @@ def _forget(
     return kept
 
 
-def _study_id(connection: Connection, study_instance_uid: str) -> int | None:
-    wanted = select(Study.id).where(Study.study_instance_uid == study_instance_uid)
-    return connection.execute(wanted.with_for_update()).scalar_one_or_none()
+def _study_id(study_instance_uid: str) -> Select[int]:
+    return select(Study.id).where(Study.study_instance_uid == study_instance_uid)
 
 
 def _belongings(connection: Connection, study_id: int, study_instance_uid: str) -> Belongings:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from index.db import Database
+from index.db import Database, repeated
 from index.errors import StudyChanged, UnknownKey
 from index.jobs import JobKind, enqueue
 from index.lifecycle import study_revision
@@ -43,6 +43,7 @@ no longer holds never holds again."""
 class Reports(Database):
     """The part of the catalogue that remembers reports."""
 
+    @repeated
     def save_report(self, report: NewReport) -> int:
         """Keep a report whose files are on disk; return its id.
 

@@ -1,7 +1,5 @@
 """Jobs done one by one: what fails is tried again, given back or given up."""
 
-from pathlib import Path
-
 import pytest
 from catalogues import Clock, open_catalogue
 

@@ -1,7 +1,5 @@
 """Guests in the catalogue: who asks, when they are answered, when they go, and how they stay."""
 
-from pathlib import Path
-
 import pytest
 from catalogues import MODEL, RULE, Clock, clip, open_catalogue, statements
 from sqlalchemy.dialects import postgresql
