@@ -9,7 +9,6 @@ Costs about 3.3 kB of memory per vector of 384.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -20,23 +19,25 @@ import numpy as np
 from index.catalogue import Catalogue
 from index.config import IndexConfig
 from index.graph_file import SPACE, GraphHeader, UnusableGraph, load_graph, save_graph
+from index.half import halved, widened
 from index.lock import ReadWriteLock
 from index.twins import Twins
-from index.vectors import Candidates, ExactIndex, Ids, IndexStats, Vectors, unit_rows
+from index.vectors import (
+    Candidates,
+    CaughtUp,
+    Difference,
+    Effort,
+    ExactIndex,
+    Ids,
+    IndexStats,
+    Vectors,
+    unit_rows,
+)
 
 _FIRST_CAPACITY = 1024
 _BATCH = 256  # vectors added while queries wait
 _READ = 8_192  # vectors read from the catalogue at a time
 _COMPARED = 256  # vectors of a loaded graph compared with the catalogue
-
-
-@dataclass(frozen=True, slots=True)
-class CaughtUp:
-    """How an index came level with the catalogue; `rebuilt_because` is empty if the file served."""
-
-    added: int
-    removed: int
-    rebuilt_because: str = ""
 
 
 class HnswIndex:
@@ -110,7 +111,7 @@ class HnswIndex:
         """Make vectors (N, D) findable; ids that are there already stay as they are."""
         if not len(ids):
             return
-        rows = unit_rows(vectors, self.dim)
+        rows = widened(halved(unit_rows(vectors, self.dim)))
         with self._changes:
             for part in _parts(np.arange(len(ids)), _BATCH):
                 with self._lock.writing():
@@ -124,11 +125,18 @@ class HnswIndex:
             emptied = {self._twins.dismiss(key) for key in known}
             self._delete_nodes({label for label in emptied if label is not None})
 
-    def candidates(self, vector: Vectors, k: int) -> Candidates:
+    def purge(self, ids: Ids) -> None:
+        """Remove vectors, build the graph without them and write it in the place of the old."""
+        self.remove(ids)
+        with self._changes:
+            self._compact()
+        self.save()
+
+    def candidates(self, vector: Vectors, k: int, *, effort: Effort = Effort.NORMAL) -> Candidates:
         """Return the nearest ids: at least min(k, len(self)), more where vectors are identical."""
         row = unit_rows(vector, self.dim)
         with self._lock.reading():
-            if len(self._exact) <= self._config.exact_below:
+            if effort is Effort.EXACT or len(self._exact) <= self._config.exact_below:
                 return self._exact.candidates(row, k)
             nodes = min(k, len(self._twins))
             try:
@@ -179,6 +187,21 @@ class HnswIndex:
                 vectors=len(self._exact), nodes=len(self._twins), deleted=len(self._deleted)
             )
 
+    def verify(self, catalogue: Catalogue) -> Difference:
+        """Compare every vector with the catalogue's."""
+        with self._changes:
+            return self._exact.verify(catalogue)
+
+    def rebuild(self, catalogue: Catalogue) -> None:
+        """Build the graph anew; queries use the old one meanwhile."""
+        self.catch_up(catalogue)
+        with self._changes:
+            self._compact()
+
+    def health(self) -> str:
+        """Return "": what is not level with the catalogue is told by `verify`."""
+        return ""
+
     # --- under the lock ---------------------------------------------------------------------
 
     def _add(self, ids: Ids, rows: Vectors) -> None:
@@ -219,7 +242,7 @@ class HnswIndex:
             return error.reason
         labels = set(graph.get_ids_list()) - set(header.deleted)
         newest, vectors = catalogue.vectors(sorted(labels)[-_COMPARED:])
-        if len(newest) and not np.array_equal(graph.get_items(newest), vectors):
+        if len(newest) and not np.array_equal(graph.get_items(newest), widened(halved(vectors))):
             return "the catalogue holds other vectors, as after restoring a backup"
         graph.set_ef(self._config.ef_search)  # not kept in the file
         graph.set_num_threads(1)

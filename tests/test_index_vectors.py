@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from index.config import IndexConfig
 from index.errors import BadVector
+from index.half import halved, widened
 from index.hnsw import HnswIndex
 from index.lock import ReadWriteLock
 from index.twins import Twins
@@ -21,7 +22,8 @@ GRAPH_ONLY = IndexConfig(exact_below=0)
 
 def unit(count: int, *, seed: int = 0) -> np.ndarray:
     rows = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return widened(halved(rows))  # as they are kept: nearly of unit length
 
 
 def ids(*values: int) -> np.ndarray:
@@ -53,7 +55,7 @@ def test_a_vector_finds_itself_first(index: VectorIndex) -> None:
     for at in (0, 77, 199):
         found = index.candidates(rows[at], 5)
         assert found.ids[0] == at * 3 + 1
-        assert found.scores[0] == pytest.approx(1.0, abs=1e-6)
+        assert found.scores[0] == pytest.approx(1.0, abs=1e-3)
         assert (np.diff(found.scores) <= 0).all()
 
 
@@ -80,7 +82,7 @@ def test_adding_an_id_again_leaves_it_as_it_is(index: VectorIndex) -> None:
     index.add(ids(1), rows[:1])
     index.add(ids(1), rows[1:])
     assert len(index) == 1
-    assert index.among(rows[:1], ids(1))[0, 0] == pytest.approx(1.0, abs=1e-6)
+    assert index.among(rows[:1], ids(1))[0, 0] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_an_id_that_comes_back_has_its_new_vector(index: VectorIndex) -> None:
@@ -89,7 +91,7 @@ def test_an_id_that_comes_back_has_its_new_vector(index: VectorIndex) -> None:
     index.remove(ids(7))
     index.add(ids(7, 7), rows[[55, 56]])
     assert index.candidates(rows[55], 1).ids.tolist() == [7]
-    assert index.candidates(rows[55], 1).scores[0] == pytest.approx(1.0, abs=1e-6)
+    assert index.candidates(rows[55], 1).scores[0] == pytest.approx(1.0, abs=1e-3)
     assert len(index) == 50
 
 
