@@ -206,6 +206,13 @@ class Database:
         with _translated(self.engine), engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def outside_transactions(self) -> Iterator[Connection]:
+        """Open a connection whose every statement is a transaction, as VACUUM needs it."""
+        engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with _translated(self.engine), engine.connect() as connection:
+            yield connection
+
 
 def repeated(method: Callable[P, T]) -> Callable[P, T]:
     """Let a method, one transaction as a whole, run again where another one got in its way.

