@@ -134,6 +134,23 @@ class Storage(Section):
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
 
 
+class Engine(StrEnum):
+    """What finds near vectors."""
+
+    AUTO = "auto"
+    HNSWLIB = "hnswlib"
+    PGVECTOR = "pgvector"
+
+
+class Index(Section):
+    """How near vectors are found."""
+
+    engine: Engine = Field(
+        Engine.AUTO,
+        description="auto: pgvector where the catalogue is in PostgreSQL, else hnswlib",
+    )
+
+
 class Lifecycle(Section):
     """When a series and a study count as complete (quiet timers)."""
 
@@ -222,6 +239,7 @@ class Config(Section):
     dicom: Dicom = Dicom()
     http: Http = Http()
     storage: Storage = Storage()
+    index: Index = Index()
     lifecycle: Lifecycle = Lifecycle()
     encoder: Encoding = Encoding()
     answer: Answer = Answer()
@@ -248,3 +266,17 @@ class Config(Section):
     def database_url(self) -> str:
         """The catalogue's URL, SQLite in the data folder unless configured."""
         return self.storage.database_url or f"sqlite:///{self.data / CATALOGUE_FILE}"
+
+    @property
+    def engine(self) -> Engine:
+        """What finds near vectors, decided."""
+        if self.index.engine is not Engine.AUTO:
+            return self.index.engine
+        is_server = self.database_url.startswith("postgres")
+        return Engine.PGVECTOR if is_server else Engine.HNSWLIB
+
+    @model_validator(mode="after")
+    def _has_what_its_engine_needs(self) -> Self:
+        if self.engine is Engine.PGVECTOR and not self.database_url.startswith("postgres"):
+            raise ValueError("index.engine pgvector needs a storage.database_url of PostgreSQL")
+        return self

@@ -30,8 +30,8 @@ from dicom_node.receive.worker import Model, Worker
 from dicom_node.runner import Runner, Step
 from index.catalogue import Catalogue
 from index.errors import CatalogueError
-from index.hnsw import HnswIndex
 from index.search import Search
+from index.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from dicom_node.web.server import HttpServer
@@ -53,7 +53,7 @@ class Node:
         self._workers: list[Worker] = []
         self._listeners: list[Listener] = []
         self._parts: Parts | None = None
-        self._index: HnswIndex | None = None
+        self._index: VectorIndex | None = None
         self._http: HttpServer | None = None
 
     @property
@@ -103,7 +103,7 @@ class Node:
         for _ in range(self.config.encoder.workers):
             self._workers.append(Worker(self.config.encoder))
         index = self._index = open_index(parts, self.model)
-        log.info("vectors_opened", vectors=len(index), rebuilt=index.opened.rebuilt_because)
+        log.info("vectors_opened", vectors=len(index), engine=self.config.engine.value)
         self._warn_of_other_models(parts.catalogue)
         search = Search(parts.catalogue, index)
         issuer = open_issuer(parts, self._workers[0])
@@ -162,7 +162,7 @@ class Node:
         )
         return HttpServer(config.http, service)
 
-    def _drive(self, parts: Parts, index: HnswIndex, search: Search, issuer: Issuer) -> None:
+    def _drive(self, parts: Parts, index: VectorIndex, search: Search, issuer: Issuer) -> None:
         """Start the threads that take a series from its files to a report."""
         config, catalogue = self.config, parts.catalogue
         runner = Runner(parts.jobs, parts.name)
@@ -233,14 +233,14 @@ class Node:
             self._parts.folder.unlock()
 
 
-def tidy(index: HnswIndex, catalogue: Catalogue) -> None:
+def tidy(index: VectorIndex, catalogue: Catalogue) -> None:
     """Drop what the catalogue has replaced, then save."""
     index.catch_up(catalogue)
     index.compact()
     save(index)
 
 
-def save(index: HnswIndex) -> None:
+def save(index: VectorIndex) -> None:
     """Write the graph for the next start; a failure costs time then, no data."""
     try:
         index.save()

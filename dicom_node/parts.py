@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import structlog
 from pydicom.uid import UID, generate_uid
 
 from dicom_node import PRODUCT
 from dicom_node.answer.issue import Issuer
 from dicom_node.answer.report import Algorithm
-from dicom_node.config import CATALOGUE_FILE, Config, Encoding
+from dicom_node.config import CATALOGUE_FILE, Config, Encoding, Engine
 from dicom_node.data_folder import DataFolder
 from dicom_node.errors import NotKnown
 from dicom_node.listener import prepare_dicom
@@ -22,6 +24,10 @@ from index.config import IndexConfig
 from index.db import connect, migrate
 from index.hnsw import HnswIndex
 from index.jobs import Jobs
+from index.pgvector import PgVectorIndex
+from index.vectors import VectorIndex
+
+log = structlog.get_logger()
 
 
 def utc_now() -> datetime:
@@ -86,16 +92,28 @@ def existing_parts(config: Config) -> Parts:
     return open_parts(config)
 
 
-def open_index(parts: Parts, model: Model, *, read_only: bool = False) -> HnswIndex:
+def open_index(parts: Parts, model: Model, *, read_only: bool = False) -> VectorIndex:
     """Open the vectors of one model, caught up with the catalogue."""
-    return HnswIndex.open(
-        parts.folder.vectors,
-        parts.catalogue,
-        model_id=model.model_id,
-        dim=model.dim,
-        config=IndexConfig(),
-        read_only=read_only,
+    return _ENGINES[parts.config.engine](
+        parts, model_id=model.model_id, dim=model.dim, config=IndexConfig(), read_only=read_only
     )
+
+
+def _open_hnswlib(parts: Parts, **options: Any) -> VectorIndex:
+    index = HnswIndex.open(parts.folder.vectors, parts.catalogue, **options)
+    if index.opened.rebuilt_because:
+        log.info("vectors_rebuilt", reason=index.opened.rebuilt_because)
+    return index
+
+
+def _open_pgvector(parts: Parts, **options: Any) -> VectorIndex:
+    return PgVectorIndex.open(parts.catalogue, **options)
+
+
+_ENGINES: dict[Engine, Callable[..., VectorIndex]] = {
+    Engine.HNSWLIB: _open_hnswlib,
+    Engine.PGVECTOR: _open_pgvector,
+}
 
 
 def algorithm(model: Model) -> Algorithm:

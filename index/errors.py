@@ -55,8 +55,8 @@ class ExtensionMissing(CatalogueError):
         self.reason = reason
         super().__init__(
             f"PostgreSQL's extension pgvector cannot be used: {reason}. Let an administrator "
-            "install pgvector 0.8 or newer and run CREATE EXTENSION vector in this database, or set "
-            'index.engine = "hnswlib" to keep the vectors in the data folder.'
+            "install pgvector 0.8 or newer and run CREATE EXTENSION vector in this database, or "
+            'set index.engine = "hnswlib" to keep the vectors in the data folder.'
         )
 
 

@@ -1,7 +1,7 @@
 """The vector index inside PostgreSQL: pgvector's HNSW over float16, beside the catalogue's rows.
 
 One table for each model, which several nodes share; a vector leaves it with its embedding. The
-graph proposes, float32 products with the kept vectors score. All that pgvector leaves to its user is
+graph proposes, float32 products with the kept vectors score. What pgvector leaves to its user is
 done here and in `pgvector_table`: iterative scans, too few results, a graph built after many rows.
 """
 

@@ -9,7 +9,9 @@ from dicom_node.errors import ObjectRefused
 from dicom_node.parts import Parts, open_index
 from dicom_node.receive.header import is_guest_file
 from dicom_node.receive.worker import Model
+from index.hnsw import HnswIndex
 from index.jobs import JobKind
+from index.vectors import VectorIndex
 
 
 class Trouble(StrEnum):
@@ -54,9 +56,14 @@ def check(parts: Parts, model: Model, advance: Callable[[int], None]) -> Iterato
         uid = parts.catalogue.series_files(series_id).series_instance_uid
         yield Finding(Trouble.SERIES_WITHOUT_VECTOR, uid, series_id)
     index = open_index(parts, model, read_only=True)
-    if len(index) and index.opened.rebuilt_because:
-        yield Finding(Trouble.GRAPH_UNUSABLE, index.opened.rebuilt_because)
+    if len(index) and (reason := _why_unusable(index)):
+        yield Finding(Trouble.GRAPH_UNUSABLE, reason)
     index.close()
+
+
+def _why_unusable(index: VectorIndex) -> str:
+    """Return why the graph does not serve; "" if it does."""
+    return index.opened.rebuilt_because if isinstance(index, HnswIndex) else index.health()
 
 
 def repair(parts: Parts, finding: Finding) -> str:
