@@ -5,6 +5,7 @@ similis-data/
 ├── store/               the kept files, named by their hash
 ├── vectors/             the HNSW graph: a cache of the catalogue
 ├── reports/             the Structured Reports
+├── spool/               notes of objects kept while the database was away
 ├── uploads/             requests over HTTP while they are answered; emptied at start
 ├── installation.json    this installation's UID and the secret of its pseudonyms
 └── node.lock            held by the process that embeds and answers
@@ -39,13 +40,17 @@ class DataFolder:
         self.store = self.root / "store"
         self.vectors = self.root / "vectors"
         self.reports = self.root / "reports"
+        self.spool = self.root / "spool"
         self.uploads = self.root / "uploads"
         self._lock: IO[bytes] | None = None
         try:
-            for folder in (self.root, self.store, self.vectors, self.reports, self.uploads):
+            for folder in (self.root, *self._folders()):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError("data", str(root), error.strerror or "cannot be created") from error
+
+    def _folders(self) -> tuple[Path, ...]:
+        return self.store, self.vectors, self.reports, self.spool, self.uploads
 
     def lock(self) -> None:
         """Become the one process that embeds and answers; raise `DataFolderBusy`."""

@@ -2,7 +2,8 @@
 
 Threads: two DICOM listeners (two more per association), HTTP (and a pool for its requests), one per
 embedding process, one for reports, one that sends, two for storage commitment, one for the quiet
-timers, one that saves the vectors, one that forgets guests.
+timers, one that saves the vectors, one that forgets guests, one that catalogues what came while the
+database was away.
 """
 
 from dataclasses import replace
@@ -181,6 +182,7 @@ class Node:
         )
         for step in (*embeds, report):
             self._loops.repeat(step.kind, partial(runner.next, step))
+        self._loops.repeat("spool", parts.intake.make_up)
         self._loops.repeat("timers", partial(close_what_is_quiet, catalogue))
         self._loops.every("save", _SAVE_EVERY_S, partial(tidy, index, catalogue))
         self._loops.every("guests", _FORGET_EVERY_S, partial(forget_guests, parts))

@@ -17,11 +17,12 @@ from dicom_node.data_folder import DataFolder
 from dicom_node.errors import NotKnown
 from dicom_node.listener import prepare_dicom
 from dicom_node.receive.intake import Intake
+from dicom_node.receive.spool import Spool
 from dicom_node.receive.store import Store
 from dicom_node.receive.worker import Model, Worker
 from index.catalogue import Catalogue
 from index.config import IndexConfig
-from index.db import connect, migrate
+from index.db import connect, is_postgresql, migrate
 from index.hnsw import HnswIndex
 from index.jobs import Jobs
 from index.pgvector import PgVectorIndex
@@ -75,7 +76,12 @@ def open_parts(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Pa
         catalogue=catalogue,
         jobs=Jobs(engine, clock),
         intake=Intake(
-            store, catalogue, config.lifecycle, rejection_notes=config.storage.rejection_notes
+            store,
+            catalogue,
+            config.lifecycle,
+            rejection_notes=config.storage.rejection_notes,
+            # SQLite is never away: where it refuses, the disk does, and a note would not help.
+            spool=Spool(folder.spool) if is_postgresql(engine.url) else None,
         ),
     )
 

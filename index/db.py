@@ -83,6 +83,8 @@ def connect(url: str, *, connections: int = 15) -> Engine:
             max_overflow=max(0, connections - _KEPT_CONNECTIONS),
             pool_pre_ping=is_postgresql(address),  # a connection may be older than its server
         )
+    except ArgumentError:
+        raise _unreadable() from None
     except ModuleNotFoundError as error:
         reason = f"{error.name} is not installed: pip install 'similis[postgresql]'"
         raise DatabaseUnavailable(address.render_as_string(), reason) from error
@@ -110,11 +112,15 @@ def _address(url: str) -> URL:
     except ArgumentError:
         known = False
     if not known:
-        # The text of a URL that cannot be parsed may hold a password: do not repeat it.
-        raise DatabaseUnavailable("(unreadable URL)", "not a URL of SQLite or PostgreSQL") from None
+        raise _unreadable() from None
     if is_postgresql(address):
         address = address.update_query_dict(_POSTGRESQL_DEFAULTS | dict(address.query))
     return address
+
+
+def _unreadable() -> DatabaseUnavailable:
+    # The text of a URL that cannot be parsed may hold a password: do not repeat it.
+    return DatabaseUnavailable("(unreadable URL)", "not a URL of SQLite or PostgreSQL")
 
 
 def _set_up_postgresql(connection: Any, _: ConnectionPoolEntry) -> None:

@@ -6,6 +6,8 @@
     │   └── Overtaken           … because another transaction got in the way, again and again
     ├── ExtensionMissing        PostgreSQL has no pgvector, or too old a one
     ├── SchemaMismatch          the database was written by another version of Similis
+    ├── TargetNotEmpty          a catalogue is to be moved into a database that holds one
+    ├── TransferDiffers         … and did not arrive as it left
     ├── UnknownTransition       an event that a state does not allow (a programming error)
     ├── UnknownKey              no row has this key (any more)
     ├── KeptElsewhere           an instance of a guest that a kept study already has
@@ -69,6 +71,30 @@ class SchemaMismatch(CatalogueError):
         super().__init__(
             f"The database has schema {found}, but this version of Similis knows only {expected}. "
             "Install the version that wrote it, or a newer one, or restore an older backup."
+        )
+
+
+class TargetNotEmpty(CatalogueError):
+    """The database at `url` already has rows in `table`."""
+
+    def __init__(self, url: str, table: str) -> None:
+        self.url = url
+        self.table = table
+        super().__init__(
+            f"The database {url} is not empty: its table {table} has rows. Give one that is new."
+        )
+
+
+class TransferDiffers(CatalogueError):
+    """The `rows` of a `table` arrived as `arrived` rows, or not as they were."""
+
+    def __init__(self, table: str, rows: int, arrived: int) -> None:
+        self.table = table
+        self.rows = rows
+        self.arrived = arrived
+        super().__init__(
+            f"The table {table} did not arrive as it left ({rows} rows, {arrived} arrived): "
+            "nothing was kept in the new database, the old one is as it was."
         )
 
 

@@ -12,6 +12,7 @@ from dicom_node.cli import (
     finish,
     forget,
     import_,
+    migrate_database,
     retry,
     serve,
     show,
@@ -38,6 +39,7 @@ app.command("status")(status.status)
 app.command("forget")(forget.forget)
 app.command("check")(check.check)
 app.command("config")(config.config)
+app.command("migrate-database")(migrate_database.migrate_database)
 app.command("train")(train.train)
 app.command("finish")(finish.finish)
 app.command("evaluate")(evaluate.evaluate)

@@ -1,7 +1,8 @@
 """Intake: one object in, kept and catalogued when the call returns.
 
 The same door for a push over the network and for `similis import`. Success means that the bytes
-and their row are on disk; everything after that is a job that can be repeated.
+and their row are on disk, or a note that the row is to be made while a database server is away;
+everything after that is a job that can be repeated.
 """
 
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from dicom_node.receive.header import PARSE_ERRORS, read_header, split_file, wit
 from dicom_node.receive.lifecycle import quiet_rule
 from dicom_node.receive.own import is_own
 from dicom_node.receive.rejection import KEY_OBJECT_SELECTION, read_rejection
+from dicom_node.receive.spool import Note, Spool
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
-from index.errors import CatalogueError, KeptElsewhere
+from index.errors import CatalogueError, CatalogueFull, DatabaseUnavailable, KeptElsewhere
 from index.records import Header, QuietRule, Receipt, Recorded, StoredFile
 from index.rejections import Rejects
 
@@ -36,11 +38,13 @@ class Intake:
         lifecycle: Lifecycle,
         *,
         rejection_notes: bool = True,
+        spool: Spool | None = None,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._lifecycle = lifecycle
         self._rejection_notes = rejection_notes
+        self._spool = spool
 
     def take(
         self,
@@ -55,10 +59,10 @@ class Intake:
         """Keep an encoded dataset and catalogue it; None where nothing more is to be kept.
 
         That is a document of our own coming back and, with `asked_by`, the destination that sent
-        it as a query, an instance of a kept study.
-        `source` names the sender in the log, `check` may refuse the header before anything is
-        kept; without `report` its study asks for none. Raises `ObjectRefused`; then nothing was
-        acknowledged and nothing is lost.
+        it as a query, an instance of a kept study. `source` names the sender in the log, `check`
+        may refuse the header before anything is kept; without `report` its study asks for none.
+        Raises `ObjectRefused`; then nothing was acknowledged and nothing is lost. What is
+        catalogued later, in its turn, counts as NEW.
         """
         header = read_header(dataset, str(meta.TransferSyntaxUID))
         check(header)
@@ -66,33 +70,63 @@ class Intake:
             log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
             return None
         rejects = None if asked_by else self._rejects(header, dataset)
-        rule = quiet_rule(self._lifecycle, header.modality, report=report)
         complete = with_meta(header, meta, guest=bool(asked_by))
+        stored = self._store.write(dataset, complete)
+        note = Note(stored.relative_path, source, report)
+        spool = None if asked_by else self._spool
+        if spool:  # those that wait come first
+            return spool.put(note)
         try:
-            stored = self._store.write(dataset, complete)
-            recorded = self._record(header, stored, rule, rejects=rejects, asked_by=asked_by)
-            if recorded is None:
-                return None
-            if not self._store.path(recorded.kept_path).exists():
-                # Forgotten, or erased as part of a query, between the two: file gone, row new.
-                self._store.write(dataset, complete)
+            recorded = self._record(header, stored, note, rejects=rejects, asked_by=asked_by)
         except CatalogueError as error:
             log.error("catalogue_refused", reason=str(error))
-            raise OutOfResources("the catalogue cannot keep it now") from error
-        _log(header, recorded, rejects, source)
+            if spool is None or not _is_away(error):
+                raise OutOfResources("the catalogue cannot keep it now") from error
+            return spool.put(note)
+        if recorded is None:
+            return None
+        if not self._store.path(recorded.kept_path).exists():
+            # Forgotten, or erased as part of a query, between the two: file gone, row new.
+            self._store.write(dataset, complete)
         return recorded.receipt
+
+    def make_up(self) -> bool:
+        """Catalogue what was kept while the database was away; tell whether there was anything.
+
+        Raises `DatabaseUnavailable` while it is away; what is left waits.
+        """
+        return self._spool is not None and self._spool.drain(self._take_up)
+
+    def _take_up(self, note: Note) -> None:
+        with self._store.path(note.relative_path).open("rb") as file:
+            meta, dataset = split_file(file)
+        header = read_header(dataset, str(meta.TransferSyntaxUID))
+        stored = self._store.write(dataset, meta)
+        self._record(header, stored, note, rejects=self._rejects(header, dataset), asked_by="")
 
     def _record(
         self,
         header: Header,
         stored: StoredFile,
-        rule: QuietRule,
+        note: Note,
         *,
         rejects: Rejects | None,
         asked_by: str,
     ) -> Recorded | None:
-        if not asked_by:
-            return self._catalogue.record(header, stored, rule, rejects=rejects)
+        """Make the rows of a file, and say so."""
+        rule = quiet_rule(self._lifecycle, header.modality, report=note.report)
+        recorded: Recorded | None
+        if asked_by:
+            recorded = self._record_query(header, stored, rule, asked_by)
+        else:
+            recorded = self._catalogue.record(header, stored, rule, rejects=rejects)
+        if recorded is not None:
+            _log(header, recorded, rejects, note.source)
+        return recorded
+
+    def _record_query(
+        self, header: Header, stored: StoredFile, rule: QuietRule, asked_by: str
+    ) -> Recorded | None:
         erase = partial(self._store.erase, [stored.relative_path])
         try:
             return self._catalogue.record_query(
@@ -114,6 +148,11 @@ class Intake:
         """Keep a DICOM file as if it had been pushed; raises `ObjectRefused`, `OSError`."""
         meta, dataset = split_file(file)
         return self.take(dataset, meta, source=source, report=report)
+
+
+def _is_away(error: CatalogueError) -> bool:
+    """Tell whether the database may be back soon, unlike one that is full."""
+    return isinstance(error, DatabaseUnavailable) and not isinstance(error, CatalogueFull)
 
 
 def _log(header: Header, recorded: Recorded, rejects: Rejects | None, source: str) -> None:

@@ -1,0 +1,74 @@
+"""What was kept while the database was away: notes of files whose rows are still to be made.
+
+Owns `spool/` in the data folder. The object itself lies in the store by then; a note makes sure
+that it is catalogued, in order of arrival, also after a restart. Making a row twice is harmless.
+"""
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+
+from dicom_node.data_folder import write_durably
+from dicom_node.errors import ObjectRefused, OutOfResources
+from index.records import Receipt
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A file in the store that has no row yet; `source` and `report` are those of its intake."""
+
+    relative_path: str
+    source: str
+    report: bool
+
+
+class Spool:
+    """Notes in the order in which they were put; safe for many threads, and for two processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        """Tell whether any wait."""
+        with os.scandir(self._folder) as entries:
+            return any(entry.name.endswith(".json") for entry in entries)
+
+    def put(self, note: Note) -> Receipt:
+        """Keep a note, durable when this returns; raises OutOfResources."""
+        with self._lock:
+            last = max((int(path.name[:12]) for path in self._folder.glob("*.json")), default=0)
+            path = self._folder / f"{last + 1:012}-{secrets.token_hex(4)}.json"
+            try:
+                write_durably(path, json.dumps(asdict(note)).encode())
+            except OSError as error:
+                raise OutOfResources(f"the spool cannot be written: {error.strerror}") from error
+        return Receipt.NEW
+
+    def drain(self, take: Callable[[Note], object]) -> bool:
+        """Let `take` make the rows, oldest first; tell whether there were any.
+
+        What it refuses is logged and given up: the file stays in the store. When it raises anything
+        else, or OutOfResources, the rest waits.
+        """
+        paths = sorted(self._folder.glob("*.json"))
+        for path in paths:
+            note = Note(**json.loads(path.read_bytes()))
+            try:
+                take(note)
+            except OutOfResources:
+                raise
+            except (ObjectRefused, FileNotFoundError) as error:
+                log.error("spooled_object_refused", path=note.relative_path, reason=str(error))
+            path.unlink(missing_ok=True)
+        if paths:
+            log.warning("spool_drained", objects=len(paths))
+        return bool(paths)

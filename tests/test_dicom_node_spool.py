@@ -1,0 +1,107 @@
+"""A database server that is away: intake goes on keeping, and catalogues when it is back."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from peers import quick_config
+from postgres import Server, closed_connections, running_server
+
+from dicom_node.errors import OutOfResources
+from dicom_node.parts import Parts, open_parts
+from dicom_node.receive.spool import Note, Spool
+from index.db import connect
+from index.errors import DatabaseUnavailable
+from index.records import Receipt
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of its own, since it is stopped."""
+    with running_server() as server, closed_connections():
+        server.execute("CREATE DATABASE similis")
+        yield server
+
+
+def open_node(folder: Path, server: Server) -> Parts:
+    return open_parts(quick_config(folder, storage={"database_url": server.url("similis")}))
+
+
+def send(parts: Parts, path: Path) -> Receipt | None:
+    with path.open("rb") as file:
+        return parts.intake.take_file(file, source="PACS")
+
+
+def test_what_comes_while_the_server_is_away_is_catalogued_when_it_is_back(
+    server: Server, tmp_path: Path, bundled: Callable[[str], Path]
+) -> None:
+    first, second, third = (bundled(n) for n in ("CT_small.dcm", "MR_small.dcm", "rtplan.dcm"))
+    parts = open_node(tmp_path, server)
+    assert send(parts, first) is Receipt.NEW
+    server.stop(kill=True)
+    assert send(parts, second) is Receipt.NEW
+    assert send(parts, second) is Receipt.NEW
+    with pytest.raises(DatabaseUnavailable):
+        parts.intake.make_up()
+    parts.close()
+    with pytest.raises(DatabaseUnavailable, match="running"):
+        open_node(tmp_path, server)
+
+    server.start()
+    again = open_node(tmp_path, server)
+    assert send(again, third) is Receipt.NEW, "it waits behind the others"
+    assert again.catalogue.counts().instances == 1
+    assert again.intake.make_up()
+    assert again.catalogue.counts().instances == 3
+    kept = [file.relative_path for file in again.catalogue.kept_files()]
+    assert len(kept) == 3
+    assert all(again.store.path(path).exists() for path in kept)
+    assert not again.intake.make_up()
+    assert send(again, third) is Receipt.DUPLICATE
+    again.close()
+
+
+def test_a_query_is_refused_while_the_server_is_away(
+    server: Server, tmp_path: Path, bundled: Callable[[str], Path]
+) -> None:
+    """Its sender waits for an answer, and can ask again."""
+    from dicom_node.receive.header import split_file
+
+    parts = open_node(tmp_path, server)
+    server.stop()
+    with bundled("CT_small.dcm").open("rb") as file:
+        meta, dataset = split_file(file)
+    with pytest.raises(OutOfResources):
+        parts.intake.take(dataset, meta, source="PACS", asked_by="ward")
+    parts.close()
+
+
+def test_a_server_that_comes_back_is_used_by_the_connections_of_before(server: Server) -> None:
+    engine = connect(server.url("similis"))
+    server.stop()
+    server.start()
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    engine.dispose()
+
+
+def test_notes_come_back_in_order_and_stay_until_they_are_taken(tmp_path: Path) -> None:
+    notes = [Note(f"aa/{n}.dcm", "PACS", n % 2 == 0) for n in range(12)]
+    spool = Spool(tmp_path)
+    assert not spool
+    for note in notes:
+        spool.put(note)
+    taken: list[Note] = []
+
+    def take(note: Note) -> None:
+        if len(taken) == 5:
+            raise DatabaseUnavailable("postgresql://", "gone")
+        taken.append(note)
+
+    with pytest.raises(DatabaseUnavailable):
+        Spool(tmp_path).drain(take)
+    assert taken == notes[:5]
+    rest: list[Note] = []
+    assert Spool(tmp_path).drain(rest.append)
+    assert rest == notes[5:]
+    assert not spool
