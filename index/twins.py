@@ -62,10 +62,11 @@ class Twins:
             label = self._label_of.pop(key, key)
             members = self._members.pop(label, [key])
             members.remove(key)
-            heirs.discard(key)
             heir = members[0] if members else _GONE  # the label itself, unless it goes
             if label == key:
-                gone.append(key)
+                if key not in heirs:  # else it never had a node
+                    gone.append(key)
+                heirs.discard(key)
                 heirs.update(members[:1])
                 self._keep(np.array([digest]), np.array([heir]))
             if len(members) > 1:
