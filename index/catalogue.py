@@ -1,4 +1,4 @@
-"""The study catalogue: one object in ten parts, each a file of its own.
+"""The study catalogue: one object in eleven parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -6,7 +6,8 @@
 | `inquiries.Inquiries` | is asked by sending | close_inquiries |
 | `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
-| `gallery.Gallery` | is searched | allowed, case_rows |
+| `changes.Changes` | tells what changed | bookmark, changes, prune_changes, … |
+| `gallery.Gallery` | is searched | members, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
 | `removal.Removal` | forgets | belongings, forget_study, time_guests, forget_guest, … |

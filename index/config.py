@@ -10,16 +10,17 @@ class IndexConfig:
     """HNSW graph and search policy.
 
     `m`, `ef_construction`, `ef_search`: Malkov & Yashunin 2018, sections 4.1 and 4.2.
-    `exact_below`: up to this many allowed vectors, all are compared instead of the graph's
-    candidates. `overfetch`: the graph is asked for this many candidates per wanted study at
-    first, then four times as many, up to `max_candidates`; beyond that an exact scan is cheaper.
+    `ef_search` counts until the index has measured what it needs. `exact_below`: up to this many
+    allowed vectors, all are compared instead of the graph's candidates. `overfetch`: the index is
+    asked for this many candidates per wanted study at first, then four times as many, up to
+    `max_candidates`; beyond that an exact scan is cheaper.
     `build_threads` above 1 builds faster, but the graph then differs from run to run.
     """
 
     m: int = 16
     ef_construction: int = 200
     ef_search: int = 100
-    exact_below: int = 20_000
+    exact_below: int = 10_000
     overfetch: int = 4
     max_candidates: int = 2_500
     build_threads: int = 1

@@ -1,112 +1,225 @@
-"""What a search may find: the filters of a query, as SQL, and the cases behind the ids.
+"""What a search may find: the meaning of a query's filters, and the cases behind the ids.
 
-Owns the meaning of the filters. Knows no scores.
+Filters are tests of texts, so that one definition serves the columns in memory (`facets`) and the
+rows of the catalogue. Knows no scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from functools import partial
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 import numpy as np
-from sqlalchemy import ColumnElement, Row, and_, not_, select
+from sqlalchemy import Row, bindparam, select
 
-from index.db import Database
+from index.changes import Bookmark, Changes
 from index.embeddings import chunks
 from index.models import Clip, Embedding, Series, Study
-from index.records import Query
+from index.records import PatientKey, Query
 from index.vectors import Ids
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+_DAYS_OF_AGE = {"D": 1, "W": 7, "M": 30.4375, "Y": 365.25}  # PS3.5 section 6.2, AS
+
+
+def age_years(row: AnyRow) -> str:
+    """Return the age at the study in whole years, by PatientAge or by the dates; "" if unknown."""
+    stated: str = row.patient_age
+    if len(stated) == 4 and stated[:3].isdecimal() and stated[3] in _DAYS_OF_AGE:
+        number = int(stated[:3])
+        return str(number if stated[3] == "Y" else int(number * _DAYS_OF_AGE[stated[3]] / 365.25))
+    try:
+        born, seen = (
+            datetime.strptime(date, "%Y%m%d") for date in (row.patient_birth_date, row.study_date)
+        )
+    except ValueError:
+        return ""
+    years = seen.year - born.year - ((seen.month, seen.day) < (born.month, born.day))
+    return str(years) if years >= 0 else ""
+
+
+# What is filtered by, and how a row tells it.
+FACETS: Mapping[str, Callable[[AnyRow], str]] = {
+    "modality": attrgetter("modality"),
+    "body_part": attrgetter("body_part_examined"),
+    "series_description": attrgetter("series_description"),
+    "patient_id": attrgetter("patient_id"),
+    "issuer": attrgetter("issuer_of_patient_id"),
+    "sex": attrgetter("patient_sex"),
+    "age": age_years,
+    "date": attrgetter("study_date"),
+    "study_description": attrgetter("study_description"),
+    "institution": attrgetter("institution_name"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One of these facets must pass the test; `key` tells conditions on them apart."""
+
+    facets: tuple[str, ...]
+    key: Hashable
+    test: Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """All that a case must be: what `all_of` says, of another study, and of another patient."""
+
+    all_of: tuple[Condition, ...]
+    other_than_study: str | None
+    other_than: PatientKey | None
+
+    def pass_row(self, row: AnyRow) -> bool:
+        """Tell whether a row of the catalogue may be shown."""
+        return (
+            not row.guest
+            and row.study_instance_uid != self.other_than_study
+            and not (self.other_than is not None and same_patient(self.other_than, row))
+            and all(
+                any(each.test(FACETS[name](row)) for name in each.facets) for each in self.all_of
+            )
+        )
+
+
+def conditions(query: Query) -> Conditions:
+    """Return what the filters of a query mean."""
+    patient = query.exclude_patient
+    known = patient is not None and patient.patient_id  # two without an id are not one person
+    return Conditions(
+        all_of=tuple(_conditions(query)),
+        other_than_study=query.exclude_study_uid,
+        other_than=patient if known else None,
+    )
+
+
+def same_issuer(issuer: str, other: str) -> bool:
+    """Tell whether two issuers may be one: who does not say who issued an id may mean the same."""
+    return not issuer or other in (issuer, "")
+
+
+def same_patient(patient: PatientKey, row: AnyRow) -> bool:
+    """Tell whether a row is of a patient."""
+    issuers = patient.issuer_of_patient_id, row.issuer_of_patient_id
+    return bool(row.patient_id == patient.patient_id) and same_issuer(*issuers)
+
+
+def _conditions(query: Query) -> Iterator[Condition]:
+    equal = (
+        ("modality", query.modality),
+        ("body_part", query.body_part),
+        ("sex", query.patient_sex),
+    )
+    for name, value in equal:
+        if value is not None:
+            yield Condition((name,), value, value.__eq__)
+    if query.institution is not None:
+        folded = query.institution.casefold()
+        yield Condition(("institution",), folded, lambda text: text.casefold() == folded)
+    dates = (query.date_from, query.date_to)
+    if dates != (None, None):
+        yield Condition(("date",), dates, partial(_in_range, *dates))
+    ages = (query.age_from_years, query.age_to_years)
+    if ages != (None, None):
+        yield Condition(("age",), ages, partial(_of_age, *ages))
+    for word in sorted(set((query.description or "").casefold().split())):
+        described = ("study_description", "series_description")
+        yield Condition(described, word, partial(_holds, word))
+
+
+def _in_range(first: str | None, last: str | None, date: str) -> bool:
+    return (first is None or date >= first) and (last is None or "" < date <= last)
+
+
+def _of_age(youngest: int | None, oldest: int | None, years: str) -> bool:
+    if not years:
+        return False
+    return (youngest or 0) <= int(years) and (oldest is None or int(years) <= oldest)
+
+
+def _holds(word: str, text: str) -> bool:
+    return word in text.casefold()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Allowed:
-    """Embedding ids (N,) that pass the filters, and the key of each one's study (N,)."""
+class Members:
+    """Embedding ids (N,) with the key of each one's series (N,), and those series by key."""
 
     ids: Ids
-    studies: Ids
+    series: Ids
+    rows: Mapping[int, AnyRow]
 
 
-class Gallery(Database):
+_SHOWN = (
+    Series.series_instance_uid,
+    Series.modality,
+    Series.body_part_examined,
+    Series.series_description,
+    Study.study_instance_uid,
+    Study.guest,
+    Study.study_date,
+    Study.study_description,
+    Study.institution_name,
+    Study.patient_id,
+    Study.issuer_of_patient_id,
+    Study.patient_birth_date,
+    Study.patient_sex,
+    Study.patient_age,
+)
+_OF_SERIES = select(Series.id, *_SHOWN).join_from(Series, Study, Series.study_id == Study.id)
+_OF_EMBEDDING = select(Embedding.id, Clip.series_id).join_from(
+    Embedding, Clip, Embedding.clip_id == Clip.id
+)
+_CASE = (
+    select(Embedding.id, Clip.kind, Clip.sources, *_SHOWN)
+    .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
+    .join(Series, Clip.series_id == Series.id)
+    .join(Study, Series.study_id == Study.id)
+    .where(Embedding.id.in_(bindparam("ids", expanding=True)))
+)
+
+
+class Gallery(Changes):
     """The part of the catalogue that a search looks into."""
 
-    def allowed(
-        self,
-        query: Query,
-        model_id: str,
-        *,
-        ids: Ids | None = None,
-        limit: int | None = None,
-    ) -> Allowed:
-        """Return the vectors that pass a query's filters, of `ids` or of all; at most `limit`."""
-        wanted = (
-            select(Embedding.id, Series.study_id)
-            .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
-            .join(Series, Clip.series_id == Series.id)
-            .join(Study, Series.study_id == Study.id)
-            .where(Embedding.model_id == model_id, *_filters(query))
-            .limit(limit)
-        )
+    def members(self, model_id: str, ids: Ids | None = None) -> Members:
+        """Return what all vectors of a model, or these, are filtered by."""
+        of_model = _OF_EMBEDDING.where(Embedding.model_id == model_id)
         with self.reading() as connection:
             if ids is None:
-                rows = connection.execute(wanted).all()
+                pairs = [(row[0], row[1]) for row in connection.execute(of_model)]
+                rows = connection.execute(_OF_SERIES).all()
             else:
+                # Ids first: SQLite would rather read all of a model.
+                pairs = [
+                    (row[0], row[1])
+                    for part in chunks(ids.tolist())
+                    for row in connection.execute(
+                        _OF_EMBEDDING.add_columns(Embedding.model_id).where(Embedding.id.in_(part))
+                    )
+                    if row.model_id == model_id
+                ]
                 rows = [
                     row
-                    for part in chunks(ids.tolist())
-                    for row in connection.execute(wanted.where(Embedding.id.in_(part)))
+                    for part in chunks(sorted({series for _, series in pairs}))
+                    for row in connection.execute(_OF_SERIES.where(Series.id.in_(part)))
                 ]
-        table = np.array([tuple(row) for row in rows], dtype=np.int64).reshape(-1, 2)
-        return Allowed(table[:, 0], table[:, 1])
+        table = np.array([tuple(pair) for pair in pairs], dtype=np.int64).reshape(-1, 2)
+        return Members(table[:, 0], table[:, 1], {row.id: row for row in rows})
 
-    def case_rows(self, ids: Sequence[int]) -> dict[int, Row[*tuple[Any, ...]]]:
-        """Return by embedding id what a case tells of its clip, series and study."""
-        wanted = (
-            select(
-                Embedding.id,
-                Clip.kind,
-                Clip.sources,
-                Series.series_instance_uid,
-                Series.modality,
-                Series.body_part_examined,
-                Study.study_instance_uid,
-                Study.study_date,
-                Study.study_description,
-                Study.patient_id,
-                Study.issuer_of_patient_id,
-                Study.patient_sex,
-                Study.patient_age,
-            )
-            .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
-            .join(Series, Clip.series_id == Series.id)
-            .join(Study, Series.study_id == Study.id)
-        )
+    def case_rows(self, ids: Sequence[int], since: Bookmark) -> tuple[dict[int, AnyRow], int]:
+        """Return by embedding id what a case tells, and how many changes are beyond a bookmark."""
+        unread = self.unread(since)
         with self.reading() as connection:
-            return {
+            rows = {
                 row.id: row
                 for part in chunks(ids)
-                for row in connection.execute(wanted.where(Embedding.id.in_(part)))
+                for row in connection.execute(_CASE, {"ids": part})
             }
-
-
-def _filters(query: Query) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [Study.guest.is_(False)]
-    if query.modality is not None:
-        conditions.append(Series.modality == query.modality)
-    if query.body_part is not None:
-        conditions.append(Series.body_part_examined == query.body_part)
-    if query.patient_sex is not None:
-        conditions.append(Study.patient_sex == query.patient_sex)
-    if query.date_from is not None:
-        conditions.append(Study.study_date >= query.date_from)
-    if query.date_to is not None:
-        conditions.append(and_(Study.study_date <= query.date_to, Study.study_date != ""))
-    if query.exclude_study_uid is not None:
-        conditions.append(Study.study_instance_uid != query.exclude_study_uid)
-    patient = query.exclude_patient
-    if patient is not None and patient.patient_id:  # two without an id are not one person
-        same = [Study.patient_id == patient.patient_id]
-        if patient.issuer_of_patient_id:  # who does not say who issued it may mean the same
-            same.append(Study.issuer_of_patient_id.in_([patient.issuer_of_patient_id, ""]))
-        conditions.append(not_(and_(*same)))
-    return conditions
+            # In the same transaction, but after them: what changed meanwhile is counted.
+            return rows, connection.execute(select(unread)).scalar_one()

@@ -17,8 +17,9 @@ from typing import Any
 import hnswlib
 
 from index.errors import IndexNotSaved
+from index.vectors import Effort
 
-FORMAT = 1
+FORMAT = 2
 SPACE = "ip"  # unit vectors: the inner product is the cosine, and vectors stay as they are
 
 
@@ -26,7 +27,8 @@ SPACE = "ip"  # unit vectors: the inner product is the cosine, and vectors stay 
 class GraphHeader:
     """What a graph file is: who made its vectors, how it was built, what it holds.
 
-    `nodes` counts its elements, `deleted` are the labels that are marked so.
+    `nodes` counts its elements, `deleted` are the labels that are marked so. `efforts` is how many
+    nodes a search must ask for, by effort, as measured when `measured` vectors were there.
     """
 
     model_id: str
@@ -35,6 +37,8 @@ class GraphHeader:
     ef_construction: int
     nodes: int
     deleted: tuple[int, ...]
+    efforts: dict[str, int]
+    measured: int
     sha256: str = ""
     format: int = FORMAT
     space: str = SPACE
@@ -118,10 +122,15 @@ def load_graph(folder: Path, expected: GraphHeader) -> tuple[Any, GraphHeader]:
 def _read_header(path: Path) -> GraphHeader:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return GraphHeader(**values | {"deleted": tuple(map(int, values["deleted"]))})
+        checked = {
+            "deleted": tuple(map(int, values["deleted"])),
+            "efforts": {str(Effort(key)): int(ef) for key, ef in values["efforts"].items()},
+            "measured": int(values["measured"]),
+        }
+        return GraphHeader(**values | checked)
     except FileNotFoundError:
         raise UnusableGraph("there is none yet") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UnusableGraph("its header cannot be read") from error
 
 

@@ -226,6 +226,17 @@ class Embedding(Base):
     vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class Change(Base):
+    """A vector that came or went, or whose series or study changed; written by triggers."""
+
+    __tablename__ = "change"
+    __table_args__ = (Index(None, "transaction_id"), NEVER_REUSED)
+
+    id: Mapped[Key]
+    transaction_id: Mapped[int] = mapped_column(_BIG)  # PostgreSQL's; 0 on SQLite
+    embedding_id: Mapped[int] = mapped_column(_BIG)
+
+
 class Report(Base):
     """A report made for a study and a destination; `number` counts from 1 for the pair."""
 
@@ -291,10 +302,7 @@ class CommitmentRequest(Base):
     """A peer's question whether the node keeps instances; gone when it was answered."""
 
     __tablename__ = "commitment_request"
-    __table_args__ = (
-        UniqueConstraint("transaction_uid", "ae_title"),
-        NEVER_REUSED,
-    )
+    __table_args__ = (UniqueConstraint("transaction_uid", "ae_title"), NEVER_REUSED)
 
     id: Mapped[Key]
     transaction_uid: Mapped[Uid]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.states import State
+from index.vectors import Effort
 
 # --- what comes in -------------------------------------------------------------------------
 
@@ -168,7 +169,10 @@ class PatientKey:
 class Query:
     """A search by M unit vectors (M, D); a filter that is None lets everything pass.
 
-    Dates are DA strings, both ends included; a study without a date fails a date filter.
+    Dates are DA strings, both ends included; a study without a date fails a date filter. Ages are
+    whole years, both ends included; a study whose age is not known fails. The institution must be
+    equal but for capitals; all words of `description` must occur, whatever the capitals, in the
+    description of the study or in that of the series.
     """
 
     vectors: NDArray[np.float32]
@@ -178,6 +182,11 @@ class Query:
     patient_sex: str | None = None
     date_from: str | None = None
     date_to: str | None = None
+    age_from_years: int | None = None
+    age_to_years: int | None = None
+    institution: str | None = None
+    description: str | None = None
+    effort: Effort = Effort.NORMAL
     exclude_patient: PatientKey | None = None
     exclude_study_uid: str | None = None
     min_score: float | None = None

@@ -1,29 +1,33 @@
 """The search policy: which earlier studies look like this one.
 
-The same for every index: over-fetch candidates, filter in SQL, one case per study, exact scores,
-equal scores in order of Study Instance UID. Where the filters leave few vectors, or candidates do
-not suffice, all allowed vectors are compared instead.
+The same for every index: over-fetch candidates, filter them in memory, one case per study, exact
+scores, equal scores in order of Study Instance UID. Where the filters leave few vectors, or
+candidates do not suffice, all allowed vectors are compared instead. What is shown is read from the
+catalogue last, in one statement, and checked once more against it: a study that has just gone to
+another patient is not shown for the facets being a moment older.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from sqlalchemy import Row
 
 from index.catalogue import Catalogue
+from index.changes import Bookmark
 from index.config import IndexConfig
 from index.errors import BadQuery
-from index.gallery import Allowed
+from index.facets import Facets
+from index.gallery import AnyRow, Conditions, conditions
 from index.records import Case, Query, Ranking
-from index.vectors import Ids, VectorIndex, Vectors, unit_rows
+from index.vectors import Effort, Ids, VectorIndex, Vectors, unit_rows
 
 MAX_K = 1_000
 _FIRST_CANDIDATES = 40
 _GROWTH = 4
 _DECIMALS = 6  # float32 products in another order differ by less
+_FOLLOWED = 512  # changes that one search waits for
+_ROUNDS = 3  # rankings of one search, while the catalogue changes beneath it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,11 +53,19 @@ class Search:
         self._catalogue = catalogue
         self._index = index
         self._config = config or IndexConfig()
+        self._facets = Facets(index.model_id)
 
     @property
     def model_id(self) -> str:
         """The model whose vectors are searched."""
         return self._index.model_id
+
+    def follow(self) -> None:
+        """Come level with the catalogue, so that no search has to."""
+        self._facets.follow(self._catalogue)
+
+    def _follow(self) -> Bookmark:
+        return self._facets.follow(self._catalogue, limit=_FOLLOWED)
 
     def similar(self, query: Query) -> Ranking:
         """Return the min(k, available) nearest studies that pass the filters, nearest first.
@@ -66,70 +78,89 @@ class Search:
         if not len(query.vectors):
             raise BadQuery("vectors", "there are none")
         query = replace(query, vectors=unit_rows(query.vectors, self._index.dim))
-        best = self._among_candidates(query)
-        if best is None:
-            allowed = self._catalogue.allowed(query, self._index.model_id)
-            best = self._best(query, allowed, exact=True)
-        newest = self._catalogue.newest_embedding(self._index.model_id)
+        wanted = conditions(query)
+        standing = self._facets.bookmark or self._facets.follow(self._catalogue)
+        for _ in range(_ROUNDS):
+            best = self._best_studies(query, wanted)
+            cases, level = self._cases(query, wanted, best, standing)
+            before = standing
+            if level or before == (standing := self._follow()):
+                break
         return Ranking(
-            cases=self._cases(query, best),
-            complete=best.complete and (newest is None or newest in self._index),
+            cases=cases,
+            complete=level and best.complete and self._indexed(),
             exact=best.exact,
             model_id=self._index.model_id,
             searched=len(self._index),
         )
 
-    def _among_candidates(self, query: Query) -> _Best | None:
+    def _indexed(self) -> bool:
+        """Tell whether the index has all vectors that are known to the facets."""
+        newest = self._facets.newest()
+        return len(self._facets) <= len(self._index) and (newest < 0 or newest in self._index)
+
+    def _best_studies(self, query: Query, wanted: Conditions) -> _Best:
+        best = None
+        if query.effort is not Effort.EXACT:
+            best = self._among_candidates(query, wanted)
+        if best is None:
+            best = self._best(query, self._facets.allowed(wanted), exact=True)
+        return best
+
+    def _among_candidates(self, query: Query, wanted: Conditions) -> _Best | None:
         """Rank ever more candidates of the index; None when that does not lead to an end."""
         index, config = self._index, self._config
-        first = max(_FIRST_CANDIDATES, config.overfetch * query.k)
-        wanted = first
-        while wanted <= config.max_candidates:
-            found = [index.candidates(vector, wanted) for vector in query.vectors]
-            ids = np.unique(np.concatenate([each.ids for each in found]))
-            allowed = self._catalogue.allowed(query, index.model_id, ids=ids)
+        first = count = max(_FIRST_CANDIDATES, config.overfetch * query.k)
+        while count <= config.max_candidates:
+            found = [index.candidates(row, count, effort=query.effort) for row in query.vectors]
+            ids = found[0].ids
+            if len(found) > 1:
+                ids = np.unique(np.concatenate([each.ids for each in found]))
+            allowed = ids[self._facets.filtered(ids, wanted)]
             best = self._best(query, allowed, exact=all(each.exact for each in found))
             # A vector that was not found scores no higher than the last that was.
             unseen = [each.scores[-1] for each in found if len(each.ids) < len(index)]
             if _settled(query, best, float(max(unseen, default=-np.inf))):
                 return best
-            if wanted == first and _selective(query):
-                limit = config.exact_below + 1
-                allowed = self._catalogue.allowed(query, index.model_id, limit=limit)
-                if len(allowed.ids) < limit:
-                    return self._best(query, allowed, exact=True)
-            wanted *= _GROWTH
+            if count == first and wanted.all_of:
+                everything = self._facets.allowed(wanted)
+                if len(everything) <= config.exact_below:
+                    return self._best(query, everything, exact=True)
+            count = max(len(ids), count) * _GROWTH
         return None
 
-    def _best(self, query: Query, allowed: Allowed, *, exact: bool) -> _Best:
+    def _best(self, query: Query, ids: Ids, *, exact: bool) -> _Best:
         """Score allowed vectors exactly and keep the best of each study."""
-        pairs = self._index.among(query.vectors, allowed.ids).round(_DECIMALS)
-        query_rows = pairs.argmax(axis=0) if len(allowed.ids) else np.empty(0, np.int64)
+        pairs = self._index.among(query.vectors, ids).round(_DECIMALS)
+        query_rows = pairs.argmax(axis=0) if len(ids) else np.empty(0, np.int64)
         scores = pairs.max(axis=0, initial=-np.inf)
         complete = bool(np.isfinite(scores).all())
-        order = np.lexsort((allowed.ids, -scores))
+        order = np.lexsort((ids, -scores))
         order = order[np.isfinite(scores[order])]
-        _, firsts = np.unique(allowed.studies[order], return_index=True)
+        _, firsts = np.unique(self._facets.studies(ids[order]), return_index=True)
         order = order[np.sort(firsts)]
-        return _Best(scores[order], allowed.ids[order], query_rows[order], exact, complete)
+        return _Best(scores[order], ids[order], query_rows[order], exact, complete)
 
-    def _cases(self, query: Query, best: _Best) -> tuple[Case, ...]:
-        """Return the first k, with what the catalogue knows of them."""
-        if not len(best.ids):
-            return ()
-        # Whoever scores the same as the last one may come before it by its UID.
-        last = best.scores[min(query.k, len(best.scores)) - 1]
-        enough = best.scores >= max(last, -np.inf if query.min_score is None else query.min_score)
-        rows = self._catalogue.case_rows(best.ids[enough].tolist())
+    def _cases(
+        self, query: Query, wanted: Conditions, best: _Best, standing: Bookmark
+    ) -> tuple[tuple[Case, ...], bool]:
+        """Return the first k with what the catalogue knows of them; False if it has changed."""
+        enough = best.scores >= (-np.inf if query.min_score is None else query.min_score)
+        if len(best.scores) > query.k:
+            # Whoever scores the same as the last one may come before it by its UID.
+            enough &= best.scores >= best.scores[query.k - 1]
+        chosen = best.ids[enough].tolist()
+        rows, unread = self._catalogue.case_rows(chosen, standing)
         hits = [
-            (float(score), rows[key], int(query_row))
+            (min(float(score), 1.0), rows[key], int(query_row))
             for score, key, query_row in zip(
-                best.scores[enough], best.ids[enough].tolist(), best.query_rows[enough], strict=True
+                best.scores[enough], chosen, best.query_rows[enough], strict=True
             )
-            if key in rows  # else it was deleted just now
+            if key in rows and wanted.pass_row(rows[key])  # else it was changed just now
         ]
         hits.sort(key=lambda hit: (-hit[0], hit[1].study_instance_uid))
-        return tuple(_case(rank, *hit) for rank, hit in enumerate(hits[: query.k], start=1))
+        cases = tuple(_case(rank, *hit) for rank, hit in enumerate(hits[: query.k], start=1))
+        return cases, unread == 0
 
 
 def _settled(query: Query, best: _Best, unseen: float) -> bool:
@@ -140,20 +171,7 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
     return unseen == -np.inf or int((best.scores > unseen).sum()) >= query.k
 
 
-def _selective(query: Query) -> bool:
-    return any(
-        value is not None
-        for value in (
-            query.modality,
-            query.body_part,
-            query.patient_sex,
-            query.date_from,
-            query.date_to,
-        )
-    )
-
-
-def _case(rank: int, score: float, row: Row[*tuple[Any, ...]], query_row: int) -> Case:
+def _case(rank: int, score: float, row: AnyRow, query_row: int) -> Case:
     return Case(
         rank=rank,
         score=score,

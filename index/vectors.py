@@ -7,6 +7,7 @@ by every engine (`half`), and scores are float32 products with them: the same ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
@@ -249,7 +250,8 @@ class ExactIndex:
 
     def catch_up(self, catalogue: Catalogue) -> CaughtUp:
         """Compare all ids with the catalogue's."""
-        wanted, present = catalogue.embedding_ids(self.model_id), self.ids()
+        present = self.ids()  # first: what comes in between is then not taken for a leftover
+        wanted = catalogue.embedding_ids(self.model_id)
         missing = np.setdiff1d(wanted, present, assume_unique=True)
         extra = np.setdiff1d(present, wanted, assume_unique=True)
         self.remove(extra)
@@ -273,19 +275,14 @@ class ExactIndex:
 
     def verify(self, catalogue: Catalogue) -> Difference:
         """Compare every vector with the catalogue's."""
-        wanted, present = catalogue.embedding_ids(self.model_id), self.ids()
-        stale = []
-        shared = np.intersect1d(wanted, present, assume_unique=True)
-        for start in range(0, len(shared), READ):
-            ids, vectors = catalogue.vectors(shared[start : start + READ].tolist())
-            here = self.known(ids)
-            other = (self.halves(ids[here]) != halved(vectors[here])).any(axis=1)
-            stale.append(ids[here][other])
-        return Difference(
-            missing=np.setdiff1d(wanted, present, assume_unique=True),
-            extra=np.setdiff1d(present, wanted, assume_unique=True),
-            stale=np.concatenate([*stale, np.empty(0, dtype=np.int64)]),
-        )
+        return difference(self, catalogue, self.differing)
+
+    def differing(self, ids: Ids, vectors: Vectors) -> Ids:
+        """Return the ids that are here with another vector than these (N, D)."""
+        here = self.known(ids)
+        other = (self.halves(ids[here]) != halved(vectors[here])).any(axis=1)
+        stale: Ids = ids[here][other]
+        return stale
 
     def rebuild(self, catalogue: Catalogue) -> None:
         """Read every vector again."""
@@ -310,3 +307,20 @@ def nearest(ids: Ids, products: Vectors, k: int) -> Candidates:
         best = np.argpartition(-products, k - 1)[:k]
     best = best[np.lexsort((ids[best], -products[best]))]
     return Candidates(ids[best], products[best], exact=True)
+
+
+def difference(
+    index: VectorIndex, catalogue: Catalogue, differing: Callable[[Ids, Vectors], Ids]
+) -> Difference:
+    """Compare an index with the catalogue; `differing` tells which ids it has otherwise."""
+    present = index.ids()
+    wanted = catalogue.embedding_ids(index.model_id)
+    shared = np.intersect1d(wanted, present, assume_unique=True)
+    stale = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(shared), READ):
+        stale.append(differing(*catalogue.vectors(shared[start : start + READ].tolist())))
+    return Difference(
+        missing=np.setdiff1d(wanted, present, assume_unique=True),
+        extra=np.setdiff1d(present, wanted, assume_unique=True),
+        stale=np.concatenate(stale),
+    )

@@ -63,9 +63,9 @@ def assert_answers_like_the_oracle(index: HnswIndex, catalogue: Catalogue) -> No
     assert index.ids().tolist() == oracle.ids().tolist()
     for query in vectors[::20]:
         expected = oracle.candidates(query, 10)
-        answered = index.candidates(query, 10)
-        assert answered.ids.tolist() == expected.ids.tolist()
-        assert np.allclose(answered.scores, expected.scores, atol=1e-6)
+        answered = index.candidates(query, 100)
+        assert answered.ids[:10].tolist() == expected.ids.tolist()
+        assert np.allclose(answered.scores[:10], expected.scores, atol=1e-6)
 
 
 def test_a_saved_index_is_taken_as_it_is(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -130,7 +130,8 @@ DAMAGES = {
     "foreign dim": change_in_header(dim=DIM * 2),
     "foreign model": change_in_header(model_id="another"),
     "foreign space": change_in_header(space="l2"),
-    "newer format": change_in_header(format=2),
+    "newer format": change_in_header(format=3),
+    "odd effort": change_in_header(efforts={"great": 1}),
     "wrong count": change_in_header(nodes=COUNT - 1),
     "unknown field": change_in_header(colour="red"),
     "odd deleted": change_in_header(deleted=["x"]),
@@ -263,7 +264,8 @@ def test_a_full_disk_leaves_the_old_file_good(
     fill(catalogue, 20, series=2)
     index.catch_up(catalogue)
     # hnswlib reports no error when the disk is full: its file is only too short.
-    whole = type(index._graph).index_file_size(index._graph)
+    assert index._graph is not None
+    whole = index._graph.nodes.index_file_size()
 
     class CutShort:
         def save_index(self, path: str) -> None:
@@ -275,10 +277,10 @@ def test_a_full_disk_leaves_the_old_file_good(
         def get_current_count(self) -> int:
             return COUNT + 20
 
-    good, index._graph = index._graph, CutShort()
+    good, index._graph.nodes = index._graph.nodes, CutShort()
     with pytest.raises(IndexNotSaved, match="disk is full"):
         index.save()
-    index._graph = good
+    index._graph.nodes = good
     assert sorted(path.suffix for path in folder.iterdir()) == [".hnsw", ".json"]
     again = reopen(catalogue, folder)
     assert again.opened.rebuilt_because == ""

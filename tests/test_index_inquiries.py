@@ -6,6 +6,8 @@ from sqlalchemy.dialects import postgresql
 
 from index.catalogue import Catalogue
 from index.errors import KeptElsewhere
+from index.facets import Facets
+from index.gallery import conditions
 from index.jobs import Job, JobKind, Jobs
 from index.matching import Selection
 from index.records import Header, NewReport, Query, QuietRule, Receipt, Recorded, StoredFile
@@ -106,9 +108,10 @@ def gone(catalogue: Catalogue) -> list[Belongings]:
 
 def found(catalogue: Catalogue) -> list[object]:
     """Return every place where a study can be met by others."""
-    query = Query(vectors=clip(0).vector[None])
+    facets = Facets(MODEL)
+    facets.follow(catalogue)
     return [
-        list(catalogue.allowed(query, MODEL).ids),
+        list(facets.allowed(conditions(Query(vectors=clip(0).vector[None])))),
         list(catalogue.matching_studies([])),
         list(catalogue.studies_with(series="1.2.1", image="")),
         list(catalogue.find_study_by_accession("ACC1")),

@@ -90,7 +90,7 @@ def test_an_id_that_comes_back_has_its_new_vector(index: VectorIndex) -> None:
     index.add(np.arange(50), rows[:50])
     index.remove(ids(7))
     index.add(ids(7, 7), rows[[55, 56]])
-    assert index.candidates(rows[55], 1).ids.tolist() == [7]
+    assert index.candidates(rows[55], 1).ids[0] == 7
     assert index.candidates(rows[55], 1).scores[0] == pytest.approx(1.0, abs=1e-3)
     assert len(index) == 50
 
@@ -113,7 +113,7 @@ def test_identical_vectors_are_all_found(index: VectorIndex) -> None:
     index.add(np.arange(1000, 1200), black)
     assert set(index.candidates(black[0], 200).ids[:200].tolist()) == set(range(1000, 1200))
     index.remove(np.arange(1000, 1199))
-    assert index.candidates(black[0], 1).ids.tolist() == [1199]
+    assert index.candidates(black[0], 1).ids[0] == 1199
     hits = sum(int(index.candidates(row, 1).ids[0]) == at for at, row in enumerate(rows))
     assert hits >= 299
 
@@ -214,16 +214,40 @@ def test_a_single_vector_and_a_batch_are_both_rows() -> None:
 
 
 def test_twins_share_a_label_until_the_last_is_gone() -> None:
-    twins, row = Twins(), unit(1)[0]
-    assert twins.admit(1, row)
-    assert not twins.admit(2, row)
-    assert twins.labels().tolist() == [1]
-    assert twins.dismiss(1) is None
-    found = twins.expand(ids(1), np.array([0.5], np.float32))
-    assert found.ids.tolist() == [2]
-    assert twins.dismiss(2) == 1
-    assert len(twins) == 0
-    assert twins.admit(3, row)
+    twins, row = Twins(), halved(unit(1))
+    assert twins.admit(ids(1), row).tolist() == [1]
+    assert twins.admit(ids(2), row).tolist() == []
+    assert twins.followers().tolist() == [2]
+    gone, heirs = twins.dismiss(ids(1), row)
+    assert (gone.tolist(), heirs.tolist()) == ([1], [2])
+    found, _ = twins.expand(ids(2), np.array([0.5], np.float32))
+    assert found.tolist() == [2]
+    gone, heirs = twins.dismiss(ids(2), row)
+    assert (gone.tolist(), heirs.tolist()) == ([2], [])
+    assert twins.admit(ids(3), row).tolist() == [3]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 40), max_size=12))))
+def test_every_id_has_one_label_whose_vector_is_its_own(
+    script: list[tuple[bool, set[int]]],
+) -> None:
+    """Ids modulo 7 tell the vector; few are sorted in at a time, so that all is gone through."""
+    pool, twins, present = halved(unit(7)), Twins(recent=3), set[int]()
+    labels: set[int] = set()
+    for come, chosen in script:
+        keys = np.array(sorted(chosen - present if come else chosen & present), dtype=np.int64)
+        if come:
+            labels |= set(twins.admit(keys, pool[keys % 7]).tolist())
+            present |= set(keys.tolist())
+        else:
+            gone, heirs = twins.dismiss(keys, pool[keys % 7])
+            labels = labels - set(gone.tolist()) | set(heirs.tolist())
+            present -= set(keys.tolist())
+        groups = [twins.expand(ids(label), np.zeros(1, np.float32))[0] for label in sorted(labels)]
+        assert sorted(key for group in groups for key in group) == sorted(present)
+        assert all(len({key % 7 for key in group}) == 1 for group in groups)
+        assert len(labels) == len({key % 7 for key in present})
 
 
 def test_readers_share_the_lock_and_a_writer_waits_for_them_and_goes_first() -> None:
