@@ -132,6 +132,9 @@ class Storage(Section):
         True, description="whether a rejection note takes out what it names"
     )
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data folder")
+    folder: str = Field(
+        "", description="of objects and reports, if nodes share them; empty: the data folder"
+    )
 
 
 class Engine(StrEnum):

@@ -33,13 +33,17 @@ class Installation:
 
 
 class DataFolder:
-    """Paths below `root`; creates the folders, readable by the owner only."""
+    """Paths below `root`; creates the folders, readable by the owner only.
 
-    def __init__(self, root: Path) -> None:
+    Objects and reports lie below `kept` instead, where nodes that share a catalogue share them.
+    """
+
+    def __init__(self, root: Path, kept: Path | None = None) -> None:
         self.root = root.absolute()
-        self.store = self.root / "store"
+        kept = self.root if kept is None else kept.absolute()
+        self.store = kept / "store"
+        self.reports = kept / "reports"
         self.vectors = self.root / "vectors"
-        self.reports = self.root / "reports"
         self.spool = self.root / "spool"
         self.uploads = self.root / "uploads"
         self._lock: IO[bytes] | None = None

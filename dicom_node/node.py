@@ -2,8 +2,8 @@
 
 Threads: two DICOM listeners (two more per association), HTTP (and a pool for its requests), one per
 embedding process, one for reports, one that sends, two for storage commitment, one for the quiet
-timers, one that saves the vectors, one that forgets guests, one that catalogues what came while the
-database was away.
+timers, one that saves the vectors, one that forgets guests, one that catalogues what came while
+the database was away.
 """
 
 from dataclasses import replace

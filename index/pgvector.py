@@ -7,23 +7,26 @@ done here and in `pgvector_table`: iterative scans, too few results, a graph bui
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 from sqlalchemy import Connection, text
 
+from index.calibration import measured_efforts, sample
 from index.catalogue import Catalogue
 from index.config import IndexConfig
 from index.db import repeated
 from index.half import halved, scores
 from index.pgvector_rows import Rows, copy_in, fetch, halfvec_text
-from index.pgvector_table import GraphTable
+from index.pgvector_table import Efforts, GraphTable
 from index.vectors import (
     READ,
     Candidates,
     CaughtUp,
     Difference,
     Effort,
+    ExactIndex,
     Ids,
     IndexStats,
     Vectors,
@@ -33,7 +36,8 @@ from index.vectors import (
 
 _EXACT_BELOW = 1_000  # rows up to which a scan of all costs no more than the graph
 _MAXIMUM_EF = 1_000  # pgvector's own limit
-_EF = {Effort.FAST: 0.5, Effort.NORMAL: 1.0}  # of the configured one
+_SAMPLE = 48  # queries that the efforts are measured with
+_GROWN = 1.5  # they are measured again when there are so many times more vectors
 _BULK = 10_000  # new rows for which the graph is built afterwards, if they are most of all
 _NO_GRAPH = text("SET LOCAL enable_indexscan = off")
 _LOOK_HARD = text(
@@ -52,6 +56,7 @@ class PgVectorIndex:
         self.dim = dim
         self._catalogue = catalogue
         self._config = config
+        self._ef: Mapping[Effort, int] = dict.fromkeys(Effort, config.ef_search)
         self._table = GraphTable(catalogue, model_id, dim, config)
 
     @classmethod
@@ -79,14 +84,44 @@ class PgVectorIndex:
 
         What the catalogue no longer has is gone already: its rows reference the catalogue's.
         """
-        present = self.ids()
-        missing = np.setdiff1d(catalogue.embedding_ids(self.model_id), present, assume_unique=True)
-        if len(missing) > max(_BULK, len(present)):
+        with catalogue.reading() as connection:
+            missing = self._table.missing(connection)
+            count = self._table.count(connection)
+        if len(missing) > max(_BULK, count):
             self._table.drop_graph()
         for start in range(0, len(missing), READ):
             self.add(*catalogue.vectors(missing[start : start + READ].tolist()))
         self._table.build_graph()
+        self._keep_measured()
         return CaughtUp(len(missing), 0)
+
+    def _keep_measured(self) -> None:
+        """Read what ef each effort needs; measure it if the table has grown much since."""
+        with self._catalogue.reading() as connection:
+            count = self._table.count(connection)
+            known = self._table.efforts(connection)
+        if known is None or count > _GROWN * known.vectors:
+            if count <= _EXACT_BELOW:
+                return
+            known = Efforts(count, self._measured(count))
+            self._table.keep_efforts(known)
+        self._ef = known.ef
+
+    def _measured(self, count: int) -> dict[Effort, int]:
+        rng = np.random.default_rng(self._config.seed)
+        few = ExactIndex(model_id=self.model_id, dim=self.dim)
+        with self._catalogue.reading() as connection:
+            chosen = self._table.some(connection, rng.random(), min(_SAMPLE, count))
+            rows = self._fetch(connection, chosen)
+            few.add_halves(rows.ids, rows.halves)
+            queries = sample(few, rng)
+            exact = [self.candidates(query, 10, effort=Effort.EXACT).scores for query in queries]
+            tenth = np.array([scores[-1] for scores in exact], dtype=np.float32)
+            return measured_efforts(
+                queries,
+                tenth,
+                lambda query, ef: self._proposed(connection, query[None], 10, ef).scores,
+            )
 
     @repeated
     def add(self, ids: Ids, vectors: Vectors) -> None:
@@ -115,13 +150,16 @@ class PgVectorIndex:
         with self._catalogue.reading() as connection:
             count = self._table.count(connection)
             if effort is not Effort.EXACT and count > max(_EXACT_BELOW, k):
-                ef = min(_MAXIMUM_EF, max(k, round(_EF[effort] * self._config.ef_search)))
-                _look_hard(connection, ef)
-                found = self._nearest(connection, row, k)
+                found = self._proposed(connection, row, k, max(k, self._ef[effort]))
                 if len(found.ids) == k:  # else the graph does not lead to all of them
-                    return _ranked(found, row, k, exact=False)
+                    return found
             connection.execute(_NO_GRAPH)
             return _ranked(self._nearest(connection, row, k), row, k, exact=True)
+
+    def _proposed(self, connection: Connection, row: Vectors, k: int, ef: int) -> Candidates:
+        """Return what the graph finds, walked until there are enough rows."""
+        connection.execute(_LOOK_HARD, {"ef": str(min(ef, _MAXIMUM_EF))})
+        return _ranked(self._nearest(connection, row, k), row, k, exact=False)
 
     def among(self, vectors: Vectors, ids: Ids) -> Vectors:
         """Return the exact scores (M, N) of M vectors against N ids; -inf for unknown ids."""
@@ -213,11 +251,6 @@ class PgVectorIndex:
         other = (halved(truth[kept]) != rows.halves[order]).any(axis=1)
         stale: Ids = truth_ids[kept][other]
         return stale
-
-
-def _look_hard(connection: Connection, ef: int) -> None:
-    """Let the graph be walked until there are enough rows, for this transaction."""
-    connection.execute(_LOOK_HARD, {"ef": str(ef)})
 
 
 def _ranked(found: Rows, row: Vectors, k: int, *, exact: bool) -> Candidates:

@@ -5,10 +5,13 @@ Owns their making and unmaking, by whichever node comes first. Knows no query.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import numpy as np
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -16,6 +19,7 @@ from index.catalogue import Catalogue
 from index.config import IndexConfig
 from index.db import hold
 from index.errors import DatabaseUnavailable, ExtensionMissing
+from index.vectors import Effort, Ids
 
 _COUNTED_ALWAYS = 20_000  # rows that are counted in a millisecond
 _COUNT_HOLDS_S = 1.0
@@ -27,11 +31,20 @@ _COLUMN = text(
 )
 _GRAPH = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
 _DEAD = text("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = to_regclass(:name)")
+_NOTE = text("SELECT obj_description(to_regclass(:name))")
 _TRY_ALONE = text("SELECT pg_try_advisory_lock(hashtext(:name))")
 _MINIMUM_VERSION = (0, 8)  # iterative scans
 _LINK_BYTES = 40  # memory of a row's links in the graph, for each of m
 _LEAST_MEMORY_KB = 64 << 10  # PostgreSQL's default
 _MOST_MEMORY_KB = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Efforts:
+    """The ef that each effort needs, measured over so many vectors."""
+
+    vectors: int
+    ef: Mapping[Effort, int]
 
 
 class GraphTable:
@@ -42,6 +55,7 @@ class GraphTable:
         self.name = quote(f"vector_{model_id}")
         self._graph = quote(f"vector_{model_id}_hnsw")
         self._catalogue = catalogue
+        self._model_id = model_id
         self._dim = dim
         self._config = config
         self._count = 0
@@ -112,6 +126,36 @@ class GraphTable:
             counted = text(f"SELECT count(*) FROM {self.name}")
             self._count, self._counted_at = connection.execute(counted).scalar_one(), now
         return self._count
+
+    def missing(self, connection: Connection) -> Ids:
+        """Return the ids of the model's vectors that are not in the table, ascending."""
+        lacking = text(
+            f"SELECT id FROM embedding WHERE model_id = :model AND NOT EXISTS"
+            f" (SELECT 1 FROM {self.name} AS kept WHERE kept.id = embedding.id) ORDER BY id"
+        )
+        rows = connection.execute(lacking, {"model": self._model_id})
+        return np.fromiter(rows.scalars(), dtype=np.int64)
+
+    def some(self, connection: Connection, seed: float, count: int) -> Ids:
+        """Return some ids at random, the same for the same seed and rows."""
+        connection.execute(text("SELECT setseed(:seed)"), {"seed": seed})
+        chosen = text(f"SELECT id FROM {self.name} ORDER BY random() LIMIT :count")
+        return np.fromiter(connection.execute(chosen, {"count": count}).scalars(), dtype=np.int64)
+
+    def efforts(self, connection: Connection) -> Efforts | None:
+        """Return what was measured last, by whichever node."""
+        note = connection.execute(_NOTE, {"name": self.name}).scalar_one_or_none()
+        if note is None:
+            return None
+        read: dict[str, int] = json.loads(note)
+        return Efforts(read.pop("vectors"), {Effort(name): ef for name, ef in read.items()})
+
+    def keep_efforts(self, efforts: Efforts) -> None:
+        """Keep what was measured with the table, for all nodes."""
+        note = json.dumps({"vectors": efforts.vectors, **efforts.ef})
+        with self._catalogue.writing() as connection:
+            # The name and the numbers are our own; a comment takes no parameters.
+            connection.exec_driver_sql(f"COMMENT ON TABLE {self.name} IS '{note}'")
 
     def dead(self, connection: Connection) -> int:
         """Return how many deleted rows PostgreSQL believes to be in the table."""

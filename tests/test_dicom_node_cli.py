@@ -40,6 +40,7 @@ COMMANDS = (
     "status",
     "check",
     "config",
+    "migrate-database",
     "finish",
     "evaluate",
     "embed",

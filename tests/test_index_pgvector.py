@@ -1,5 +1,6 @@
 """pgvector as the engine: the contract of all engines, and what only PostgreSQL can do."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,7 +95,8 @@ def filled(catalogue: Catalogue) -> PgVectorIndex:
 def test_the_graph_finds_what_the_oracle_finds(filled: PgVectorIndex) -> None:
     oracle = ExactIndex(model_id=MODEL, dim=DIM)
     oracle.add(np.arange(5_000), unit(5_000))
-    hits, queries = 0, unit(100, seed=1)
+    near = unit(5_000)[::50] + 0.3 * unit(100, seed=1)
+    hits, queries = 0, near / np.linalg.norm(near, axis=1, keepdims=True)
     for query in queries:
         found, expected = filled.candidates(query, 10), oracle.candidates(query, 10)
         assert not found.exact
@@ -115,6 +117,19 @@ def test_a_query_is_answered_by_the_graph(filled: PgVectorIndex, catalogue: Cata
             f" ORDER BY vector <#> '{zeros}'::halfvec({DIM}) LIMIT 40"
         )
         assert any(f"vector_{MODEL}_hnsw" in line for (line,) in plan)
+
+
+def test_efforts_are_measured_once_and_shared_by_all_nodes(
+    filled: PgVectorIndex, catalogue: Catalogue
+) -> None:
+    with catalogue.reading() as connection:
+        note = connection.execute(text(f"SELECT obj_description(to_regclass('vector_{MODEL}'))"))
+        before = note.scalar_one()
+    measured = json.loads(before)
+    assert measured["vectors"] == 5_000
+    assert measured["fast"] <= measured["normal"]
+    other = reopen(catalogue)
+    assert {effort.value: ef for effort, ef in other._ef.items()} | {"vectors": 5_000} == measured
 
 
 def test_many_identical_vectors_hide_nothing(catalogue: Catalogue) -> None:
