@@ -103,6 +103,7 @@ def embed_waiting(
         return False
     try:
         parts.jobs.release(parts.name)
+        parts.intake.make_up()
         close_what_is_quiet(parts.catalogue, force=True)
         total = parts.jobs.pending(_EMBED)
         if total:
