@@ -56,6 +56,7 @@ class PgVectorIndex:
         self.dim = dim
         self._catalogue = catalogue
         self._config = config
+        self._exact_below = min(config.exact_below, _EXACT_BELOW)
         self._ef: Mapping[Effort, int] = dict.fromkeys(Effort, config.ef_search)
         self._table = GraphTable(catalogue, model_id, dim, config)
 
@@ -101,7 +102,7 @@ class PgVectorIndex:
             count = self._table.count(connection)
             known = self._table.efforts(connection)
         if known is None or count > _GROWN * known.vectors:
-            if count <= _EXACT_BELOW:
+            if count <= self._exact_below:
                 return
             known = Efforts(count, self._measured(count))
             self._table.keep_efforts(known)
@@ -149,7 +150,7 @@ class PgVectorIndex:
         row = unit_rows(vector, self.dim)
         with self._catalogue.reading() as connection:
             count = self._table.count(connection)
-            if effort is not Effort.EXACT and count > max(_EXACT_BELOW, k):
+            if effort is not Effort.EXACT and count > max(self._exact_below, k):
                 found = self._proposed(connection, row, k, max(k, self._ef[effort]))
                 if len(found.ids) == k:  # else the graph does not lead to all of them
                     return found

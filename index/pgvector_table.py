@@ -21,8 +21,8 @@ from index.db import hold
 from index.errors import DatabaseUnavailable, ExtensionMissing
 from index.vectors import Effort, Ids
 
-_COUNTED_ALWAYS = 20_000  # rows that are counted in a millisecond
-_COUNT_HOLDS_S = 1.0
+_COUNTED_ALWAYS = 1_000  # rows that are counted in no time
+_COUNT_HOLDS_S = 1.0  # a count reads the whole table
 _EXTENSION = text("CREATE EXTENSION IF NOT EXISTS vector")
 _FOUND = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
 _COLUMN = text(

@@ -12,6 +12,7 @@ from index.catalogue import Catalogue
 from index.config import IndexConfig
 from index.hnsw import HnswIndex
 from index.models import Clip, Embedding, Series, Study
+from index.pgvector import PgVectorIndex
 from index.states import State
 from index.vectors import ExactIndex, VectorIndex
 
@@ -33,7 +34,17 @@ def hnsw(folder: Path, catalogue: Catalogue, model_id: str) -> VectorIndex:
     return HnswIndex.open(folder, catalogue, model_id=model_id, dim=DIM, config=GRAPH)
 
 
-ENGINES: dict[str, Engine] = {"exact": exact, "hnsw": hnsw}
+def pgvector(_: Path, catalogue: Catalogue, model_id: str) -> VectorIndex:
+    return PgVectorIndex.open(catalogue, model_id=model_id, dim=DIM, config=GRAPH)
+
+
+# With the database under it.
+ENGINES: dict[str, tuple[Engine, str]] = {
+    "exact": (exact, "sqlite"),
+    "hnswlib": (hnsw, "sqlite"),
+    "hnswlib on PostgreSQL": (hnsw, "postgresql"),
+    "pgvector": (pgvector, "postgresql"),
+}
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""pgvector as the engine: the contract of all engines, and what only PostgreSQL can do."""
+"""pgvector as the engine: what goes beyond the contract of all engines."""
 
 import json
 from collections.abc import Iterator
@@ -9,19 +9,7 @@ import pytest
 from catalogues import Clock, open_catalogue
 from postgres import Server, closed_connections
 from sqlalchemy import text
-from test_index_vectors import (
-    DIM,
-    ids,
-    test_a_vector_finds_itself_first,
-    test_adding_an_id_again_leaves_it_as_it_is,
-    test_an_id_that_comes_back_has_its_new_vector,
-    test_an_unfit_vector_is_refused_at_every_door,
-    test_asking_for_more_than_there_is_returns_all,
-    test_identical_vectors_are_all_found,
-    test_removed_vectors_are_not_found,
-    test_scores_among_ids_are_exact_and_unknown_ids_score_nothing,
-    unit,
-)
+from test_index_vectors import DIM, ids, unit
 
 from index.catalogue import Catalogue
 from index.config import IndexConfig
@@ -29,27 +17,8 @@ from index.errors import ExtensionMissing
 from index.pgvector import PgVectorIndex
 from index.vectors import Effort, ExactIndex, Ids, Vectors
 
-__all__ = [
-    "test_a_vector_finds_itself_first",
-    "test_adding_an_id_again_leaves_it_as_it_is",
-    "test_an_id_that_comes_back_has_its_new_vector",
-    "test_an_unfit_vector_is_refused_at_every_door",
-    "test_asking_for_more_than_there_is_returns_all",
-    "test_identical_vectors_are_all_found",
-    "test_removed_vectors_are_not_found",
-    "test_scores_among_ids_are_exact_and_unknown_ids_score_nothing",
-]
-
 MODEL = "0123456789abcdef"
 CONFIG = IndexConfig()
-
-
-class FilledIndex(PgVectorIndex):
-    """Makes the embeddings that its vectors belong to."""
-
-    def add(self, ids: Ids, vectors: Vectors) -> None:
-        catalogue_vectors(self._catalogue, ids, vectors)
-        super().add(ids, vectors)
 
 
 def catalogue_vectors(catalogue: Catalogue, keys: Ids, vectors: Vectors) -> None:
@@ -78,11 +47,6 @@ def catalogue(postgresql: Server, clock: Clock) -> Iterator[Catalogue]:
 def reopen(catalogue: Catalogue, **options: Any) -> PgVectorIndex:
     values: dict[str, Any] = {"model_id": MODEL, "dim": DIM, "config": CONFIG} | options
     return PgVectorIndex.open(catalogue, **values)
-
-
-@pytest.fixture
-def index(catalogue: Catalogue) -> PgVectorIndex:
-    return FilledIndex.open(catalogue, model_id=MODEL, dim=DIM, config=CONFIG)
 
 
 @pytest.fixture
@@ -130,21 +94,6 @@ def test_efforts_are_measured_once_and_shared_by_all_nodes(
     assert measured["fast"] <= measured["normal"]
     other = reopen(catalogue)
     assert {effort.value: ef for effort, ef in other._ef.items()} | {"vectors": 5_000} == measured
-
-
-def test_many_identical_vectors_hide_nothing(catalogue: Catalogue) -> None:
-    black = np.repeat(unit(1, seed=9), 2_000, axis=0)
-    rows = unit(3_000)
-    order = np.random.default_rng(0).permutation(5_000)
-    catalogue_vectors(catalogue, order, np.concatenate([black, rows]))
-    index = reopen(catalogue)
-    assert set(index.candidates(black[0], 2_000).ids.tolist()) == set(order[:2_000].tolist())
-    keys = order[2_000:].tolist()
-    hits = sum(
-        int(index.candidates(row, 1).ids[0]) == key
-        for key, row in zip(keys[::10], rows[::10], strict=True)
-    )
-    assert hits >= 0.99 * len(keys[::10])
 
 
 def test_an_index_opened_by_another_node_holds_the_same(
@@ -223,7 +172,7 @@ def test_a_server_without_the_extension_is_told_with_advice(
         reopen(catalogue)
 
 
-def test_purged_vectors_are_in_no_file(
+def test_purged_vectors_are_gone_from_the_pages_of_the_graph(
     filled: PgVectorIndex, catalogue: Catalogue, postgresql: Server
 ) -> None:
     secret = unit(5_000)[7].astype(">f2").tobytes(), unit(5_000)[7].astype("<f2").tobytes()
