@@ -86,8 +86,13 @@ def existing_parts(config: Config) -> Parts:
     return open_parts(config)
 
 
-def open_index(parts: Parts, model: Model, *, read_only: bool = False) -> HnswIndex:
-    """Open the vectors of one model, caught up with the catalogue."""
+def open_index(
+    parts: Parts, model: Model, *, read_only: bool = False, background: bool = False
+) -> HnswIndex:
+    """Open the vectors of one model, caught up with the catalogue.
+
+    With `background` a graph that must be built is built beside the queries.
+    """
     return HnswIndex.open(
         parts.folder.vectors,
         parts.catalogue,
@@ -95,6 +100,7 @@ def open_index(parts: Parts, model: Model, *, read_only: bool = False) -> HnswIn
         dim=model.dim,
         config=IndexConfig(),
         read_only=read_only,
+        background=background,
     )
 
 

@@ -34,7 +34,7 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None) -> Vectors:
     rows = np.atleast_2d(np.ascontiguousarray(vectors, dtype=np.float32))
     if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
         raise BadVector(f"shape {rows.shape} does not fit (N, {dim or 'D'})")
-    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
     if not np.isfinite(norms).all():
         raise BadVector("it holds values that are not finite")
     if (np.abs(norms - 1.0) > _NORM_TOLERANCE).any():
