@@ -103,10 +103,11 @@ class Node:
         parts.jobs.release(parts.name)
         for _ in range(self.config.encoder.workers):
             self._workers.append(Worker(self.config.encoder))
-        index = self._index = open_index(parts, self.model)
+        index = self._index = open_index(parts, self.model, background=True)
         log.info("vectors_opened", vectors=len(index), engine=self.config.engine.value)
         self._warn_of_other_models(parts.catalogue)
         search = Search(parts.catalogue, index)
+        search.follow()
         issuer = open_issuer(parts, self._workers[0])
         self._drive(parts, index, search, issuer)
         handlers = self._deliver(parts, issuer)
@@ -184,7 +185,7 @@ class Node:
             self._loops.repeat(step.kind, partial(runner.next, step))
         self._loops.repeat("spool", parts.intake.make_up)
         self._loops.repeat("timers", partial(close_what_is_quiet, catalogue))
-        self._loops.every("save", _SAVE_EVERY_S, partial(tidy, index, catalogue))
+        self._loops.every("save", _SAVE_EVERY_S, partial(tidy, index, search, catalogue))
         self._loops.every("guests", _FORGET_EVERY_S, partial(forget_guests, parts))
 
     def _deliver(self, parts: Parts, issuer: Issuer) -> tuple[Any, ...]:
@@ -224,6 +225,8 @@ class Node:
         self._requestor.interrupt()
         for worker in self._workers:
             worker.interrupt()
+        if self._index is not None:
+            self._index.interrupt()
         self._loops.join(_STOP_WITHIN_S)
         for worker in self._workers:
             worker.stop()
@@ -235,10 +238,12 @@ class Node:
             self._parts.folder.unlock()
 
 
-def tidy(index: VectorIndex, catalogue: Catalogue) -> None:
-    """Drop what the catalogue has replaced, then save."""
+def tidy(index: VectorIndex, search: Search, catalogue: Catalogue) -> None:
+    """Follow the catalogue, drop what it has replaced, then save."""
+    search.follow()
     index.catch_up(catalogue)
     index.compact()
+    catalogue.prune_changes()
     save(index)
 
 

@@ -98,10 +98,20 @@ def existing_parts(config: Config) -> Parts:
     return open_parts(config)
 
 
-def open_index(parts: Parts, model: Model, *, read_only: bool = False) -> VectorIndex:
-    """Open the vectors of one model, caught up with the catalogue."""
+def open_index(
+    parts: Parts, model: Model, *, read_only: bool = False, background: bool = False
+) -> VectorIndex:
+    """Open the vectors of one model, caught up with the catalogue.
+
+    With `background` a graph that must be built is built beside the queries.
+    """
     return _ENGINES[parts.config.engine](
-        parts, model_id=model.model_id, dim=model.dim, config=IndexConfig(), read_only=read_only
+        parts,
+        model_id=model.model_id,
+        dim=model.dim,
+        config=IndexConfig(),
+        read_only=read_only,
+        background=background,
     )
 
 

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, delete, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+)
 
 from index.db import Database
 from index.embeddings import chunks
@@ -22,6 +30,19 @@ from index.vectors import Ids
 
 _KEPT = 200_000  # changes; a reader further behind compares everything
 _XMIN = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+
+
+# By dialect, what changes are read by: their number, or the transaction that made them.
+_ORDER = {"sqlite": Change.id, "postgresql": Change.transaction_id}
+# How many there are from `position` on; made once: a statement costs more to make than to run.
+UNREAD = {
+    dialect: select(func.count())
+    .select_from(Change)
+    .where(order >= bindparam("position"))
+    .scalar_subquery()
+    .label("unread")
+    for dialect, order in _ORDER.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +93,6 @@ class Changes(Database):
         seen = {row.id: row.at for row in rows if row.at >= position}
         return Changed(np.array(sorted(ids), np.int64), Bookmark(position, seen), more)
 
-    def unread(self, since: Bookmark) -> ColumnElement[int]:
-        """Return, as SQL, how many changes there are beyond a bookmark and those it has seen."""
-        return (
-            select(func.count() - len(since.seen))
-            .select_from(Change)
-            .where(self._order >= since.position)
-            .scalar_subquery()
-        )
-
     def prune_changes(self, keep: int = _KEPT) -> int:
         """Drop all but the newest changes, so that the table stays bounded; count the dropped."""
         at = self._order
@@ -113,8 +125,7 @@ class Changes(Database):
 
     @property
     def _order(self) -> Any:
-        """What changes are read by: their number, or the transaction that made them."""
-        return Change.id if self._on_sqlite else Change.transaction_id
+        return _ORDER[self.engine.dialect.name]
 
     @property
     def _horizon(self) -> ColumnElement[int]:

@@ -13,7 +13,7 @@ from threading import Event, Lock
 
 import numpy as np
 
-from index.calibration import measured_efforts, sample, tenth_best
+from index.calibration import least_scores, measured_efforts, sample
 from index.config import IndexConfig
 from index.graph import Graph
 from index.half import Halves
@@ -122,8 +122,8 @@ class GraphOverMatrix:
         with self._lock.reading():
             queries = sample(self._exact, np.random.default_rng(self._config.seed))
             ids = self._exact.ids()
-        tenth = tenth_best(self.among, queries, ids)
-        efforts = measured_efforts(queries, tenth, lambda row, ef: self._proposed(row, ef).scores)
+        least = least_scores(self.among, queries, ids)
+        efforts = measured_efforts(queries, least, lambda row, ef: self._proposed(row, ef).scores)
         self._efforts, self._measured, self._changed = efforts, len(ids), True
 
     # --- asking -----------------------------------------------------------------------------

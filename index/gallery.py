@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from sqlalchemy import Row, bindparam, select
 
-from index.changes import Bookmark, Changes
+from index.changes import UNREAD, Bookmark, Changes
 from index.embeddings import chunks
 from index.models import Clip, Embedding, Series, Study
 from index.records import PatientKey, Query
@@ -182,6 +182,8 @@ _CASE = (
     .join(Study, Series.study_id == Study.id)
     .where(Embedding.id.in_(bindparam("ids", expanding=True)))
 )
+_CASES = {dialect: _CASE.add_columns(unread) for dialect, unread in UNREAD.items()}
+_NO_CASES = {dialect: select(unread) for dialect, unread in UNREAD.items()}
 
 
 class Gallery(Changes):
@@ -214,12 +216,13 @@ class Gallery(Changes):
 
     def case_rows(self, ids: Sequence[int], since: Bookmark) -> tuple[dict[int, AnyRow], int]:
         """Return by embedding id what a case tells, and how many changes are beyond a bookmark."""
-        unread = self.unread(since)
+        at, dialect = {"position": since.position}, self.engine.dialect.name
         with self.reading() as connection:
-            rows = {
-                row.id: row
+            rows = [
+                row
                 for part in chunks(ids)
-                for row in connection.execute(_CASE, {"ids": part})
-            }
-            # In the same transaction, but after them: what changed meanwhile is counted.
-            return rows, connection.execute(select(unread)).scalar_one()
+                for row in connection.execute(_CASES[dialect], {"ids": part, **at})
+            ]
+            # Counted with the last part: what changed between them must show.
+            last = rows[-1] if rows else connection.execute(_NO_CASES[dialect], at).one()
+        return {row.id: row for row in rows}, last.unread - len(since.seen)

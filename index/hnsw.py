@@ -199,9 +199,13 @@ class HnswIndex(GraphOverMatrix):
                 raise
             self._changed, self._trouble = False, ""
 
+    def interrupt(self) -> None:
+        """Insert no more nodes: what lacks one stays findable, and gets it at the next start."""
+        self._stopped.set()
+
     def close(self) -> None:
         """Let go of the memory; the index is not saved."""
-        self._stopped.set()
+        self.interrupt()
         with self._inserting, self._marking, self._lock.writing():
             self._empty()
         if self._builder is not None:

@@ -69,14 +69,18 @@ class PgVectorIndex:
         dim: int,
         config: IndexConfig,
         read_only: bool = False,
+        background: bool = False,
     ) -> Self:
         """Return the index of a model, level with the catalogue; raises ExtensionMissing.
 
-        `read_only` is for a process beside the node, which keeps the index level.
+        `read_only` is for a process beside the node, which keeps the index level. With `background`
+        a graph that is missing is built by the next `catch_up`; until then answers are exact.
         """
         index = cls(catalogue, model_id=model_id, dim=dim, config=config)
         is_new = index._table.create()
-        if is_new or not read_only:
+        if background:
+            index._add_missing(catalogue)
+        elif is_new or not read_only:
             index.catch_up(catalogue)
         return index
 
@@ -85,6 +89,12 @@ class PgVectorIndex:
 
         What the catalogue no longer has is gone already: its rows reference the catalogue's.
         """
+        added = self._add_missing(catalogue)
+        self._table.build_graph()
+        self._keep_measured()
+        return CaughtUp(added, 0)
+
+    def _add_missing(self, catalogue: Catalogue) -> int:
         with catalogue.reading() as connection:
             missing = self._table.missing(connection)
             count = self._table.count(connection)
@@ -92,9 +102,7 @@ class PgVectorIndex:
             self._table.drop_graph()
         for start in range(0, len(missing), READ):
             self.add(*catalogue.vectors(missing[start : start + READ].tolist()))
-        self._table.build_graph()
-        self._keep_measured()
-        return CaughtUp(len(missing), 0)
+        return len(missing)
 
     def _keep_measured(self) -> None:
         """Read what ef each effort needs; measure it if the table has grown much since."""
@@ -198,6 +206,9 @@ class PgVectorIndex:
 
     def save(self) -> None:
         """Do nothing: what was added is on disk."""
+
+    def interrupt(self) -> None:
+        """Do nothing: a graph that is being built is built on by the next start."""
 
     def close(self) -> None:
         """Do nothing: the connections are the catalogue's."""

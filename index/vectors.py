@@ -34,7 +34,7 @@ def unit_rows(vectors: ArrayLike, dim: int | None = None) -> Vectors:
     rows = np.atleast_2d(np.ascontiguousarray(vectors, dtype=np.float32))
     if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
         raise BadVector(f"shape {rows.shape} does not fit (N, {dim or 'D'})")
-    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
     if not np.isfinite(norms).all():
         raise BadVector("it holds values that are not finite")
     if (np.abs(norms - 1.0) > _NORM_TOLERANCE).any():
@@ -141,6 +141,9 @@ class VectorIndex(Protocol):
 
     def save(self) -> None:
         """Keep what the index holds for the next start; raises IndexNotSaved."""
+
+    def interrupt(self) -> None:
+        """Let work that takes long end early, for the index is about to be closed."""
 
     def close(self) -> None:
         """Let go of the index; it is not saved."""
@@ -264,6 +267,9 @@ class ExactIndex:
 
     def save(self) -> None:
         """Keep nothing: the catalogue holds all that is needed."""
+
+    def interrupt(self) -> None:
+        """Do nothing: nothing takes long."""
 
     def close(self) -> None:
         """Let go of the vectors."""

@@ -58,11 +58,9 @@ class Intake:
     ) -> Receipt | None:
         """Keep an encoded dataset and catalogue it; None where nothing more is to be kept.
 
-        That is a document of our own coming back and, with `asked_by`, the destination that sent
-        it as a query, an instance of a kept study. `source` names the sender in the log, `check`
-        may refuse the header before anything is kept; without `report` its study asks for none.
-        Raises `ObjectRefused`; then nothing was acknowledged and nothing is lost. What is
-        catalogued later, in its turn, counts as NEW.
+        That is a document of our own and, with `asked_by` (who sent it as a query), an instance of
+        a kept study. `source` is for the log, `check` may refuse the header; without `report` no
+        report is asked for. Raises `ObjectRefused`; then nothing was acknowledged or is lost.
         """
         header = read_header(dataset, str(meta.TransferSyntaxUID))
         check(header)
