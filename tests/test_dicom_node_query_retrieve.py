@@ -173,7 +173,7 @@ def test_dcmtk_is_told_the_matches(filled: Node) -> None:
 
 @pytest.mark.peer
 def test_a_cancel_ends_the_matches(filled: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    peers.hold_until_cancelled(monkeypatch, "dicom_node.answer.query_retrieve", 2)
+    peers.hold_until_cancelled(monkeypatch, "dicom_node.answer.pending", 2)
 
     said = findscu(filled, "PatientID=PID ?", options=("--cancel", "2"))
 
