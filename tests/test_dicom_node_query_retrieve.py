@@ -172,6 +172,15 @@ def test_dcmtk_is_told_the_matches(filled: Node) -> None:
 
 
 @pytest.mark.peer
+@pytest.mark.parametrize("syntax", ["-xe", "-xi"])
+def test_a_key_whose_vr_depends_on_pixels_is_answered_empty(filled: Node, syntax: str) -> None:
+    said = findscu(filled, "PatientID=PID 0", "SmallestImagePixelValue", options=(syntax,))
+
+    assert said.count("(Pending") == 1
+    assert "Received Final Find Response (Success)" in said
+
+
+@pytest.mark.peer
 def test_a_cancel_ends_the_matches(filled: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     peers.hold_until_cancelled(monkeypatch, "dicom_node.answer.pending", 2)
 

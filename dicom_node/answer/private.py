@@ -67,10 +67,10 @@ class Block:
     @classmethod
     def find(cls, identifier: Dataset) -> "Block | None":
         """Return the block that `identifier` reserves for our creator, if it does."""
-        for number in range(0x10, 0x100):
-            element = identifier.get(Tag(GROUP, number))
-            if element is not None and str(element.value).strip() == CREATOR:
-                return cls(number)
+        first, last = Tag(GROUP, 0x10), Tag(GROUP, 0xFF)
+        for tag in sorted(tag for tag in identifier.keys() if first <= tag <= last):  # noqa: SIM118
+            if str(identifier[tag].value).strip() == CREATOR:
+                return cls(tag.element)
         return None
 
     def tag(self, element: PrivateElement) -> BaseTag:

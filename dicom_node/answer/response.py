@@ -84,7 +84,7 @@ class Responder:
             int(Tag("QueryRetrieveLevel")): identifier.level.value,
             int(Tag("RetrieveAETitle")): retrieve_ae_title,
         }
-        self._lay_out({tag: _vr(tag) for tag in (*self._always, *self._sources)})
+        self._lay_out({tag: vr_of(tag) for tag in (*self._always, *self._sources)})
 
     def _lay_out(self, vrs: dict[int, str]) -> None:
         """Set which elements a response may have, and in which order."""
@@ -115,7 +115,7 @@ class Responder:
         return elements
 
 
-def _vr(tag: int) -> str:
+def vr_of(tag: int | str) -> str:
     """Return the VR of a standard element; "US or SS" is US, there being no value to tell."""
     return dictionary_VR(tag)[:2]
 
