@@ -146,9 +146,10 @@ def test_a_query_that_cannot_be_answered_is_refused_by_the_offending_key(
     [
         b"\x08\x00\x52\x00CS\xff\xffSTUDY",
         b"\xff" * 64,
+        b"\x08\x00\x52\x00CS\x06\x00STUDY \xfe\xff\x00\xe0\0\0\0\0",
         b"\x08\x00\x52\x00SQ\0\0\xff\xff\xff\xff" * 2000,
     ],
-    ids=["cut value", "noise", "sequences in sequences"],
+    ids=["cut value", "noise", "item", "sequences in sequences"],
 )
 @pytest.mark.parametrize("called", ["SIMILIS_QR", "SIMILIS_FIND"])
 def test_an_identifier_that_is_no_data_set_is_refused_and_the_association_lives(
