@@ -26,6 +26,7 @@ from dicom_node.config import Dicom
 from dicom_node.contexts import STUDY_ROOT_FIND, Role, services
 from dicom_node.listener import MESSAGES_AHEAD, Listener, cut
 
+PEER_TAKES = 16382  # bytes of values in a PDU, pynetdicom's own limit
 MANY = 5000  # answers, more than the buffers of a connection hold
 SYNTAXES = pytest.mark.parametrize(
     "syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=["explicit", "implicit"]
@@ -42,6 +43,18 @@ def test_a_response_is_what_pynetdicom_would_send_in_one_pdu(syntax: str) -> Non
     assert [len(pdu) for pdu in sent] == [2, 2, 1]
     assert [len(pdu) for pdu in expected] == [1] * 5
     assert [value for pdu in sent for value in pdu] == [value for pdu in expected for value in pdu]
+
+
+def test_no_pdu_is_longer_than_the_peer_takes_and_none_is_split_that_is_not() -> None:
+    lengths = range(PEER_TAKES - 400, PEER_TAKES + 20, 2)
+    told = [(PENDING, [Element(0x0040A160, "UT", "x" * length)]) for length in lengths]
+
+    sent = pdus(lambda event: send_pending(event, told), ExplicitVRLittleEndian)
+
+    whole = [sum(5 + len(value) for value in pdu) for pdu in sent if len(pdu) == 2]
+    assert max(whole) == PEER_TAKES
+    assert whole == list(range(min(whole), PEER_TAKES + 1, 2))
+    assert len(whole) < len(told)
 
 
 @SYNTAXES
