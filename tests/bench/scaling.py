@@ -10,12 +10,14 @@ trained again, one that was cut off goes on. A line of scores a row, `scores.jso
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from dot_plot import plot
 from numpy.typing import NDArray
 
 from encoder import checkpoint
@@ -115,12 +117,23 @@ def clips_of(images: Images) -> Iterator[Clip]:
         yield Clip(colour, spacing, entry.kind, Unit.COLOUR, None, ())
 
 
-def judged(name: str, folder: Path, images: Images, items: dict[str, Item]) -> Evaluation:
-    """Embed all items with an encoder and score it."""
-    embedder = Embedder(checkpoint.load(folder), device="cpu")
-    vectors: NDArray[np.float32] = embedder.embed(clips_of(images))
+def judged(
+    name: str, encoders: dict[str, Path], images: Images, items: dict[str, Item]
+) -> Evaluation:
+    """Embed every item with the encoder of its modality, or the one under "", and score them.
+
+    A source has one modality, so vectors of two encoders never meet.
+    """
+    by_encoder: dict[str, NDArray[np.float32]] = {
+        modality: Embedder(checkpoint.load(folder), device="cpu").embed(clips_of(images))
+        for modality, folder in encoders.items()
+    }
+    default = next(iter(by_encoder.values()))
+    vectors = np.stack(
+        [by_encoder.get(e.modality, default)[row] for row, e in enumerate(images.entries)]
+    )
     shown = tuple(items[entry.path] for entry in images.entries)
-    return evaluate(name, Embedded(shown, vectors, embedder.model_id, ()))
+    return evaluate(name, Embedded(shown, vectors, name, ()))
 
 
 def scores(evaluation: Evaluation) -> dict[str, list[float]]:
@@ -137,8 +150,25 @@ def scores(evaluation: Evaluation) -> dict[str, list[float]]:
     }
 
 
+def folder_of(out: Path, row: Row) -> Path:
+    """Name the folder of a row."""
+    return out / row.name.replace(" ", "-").replace(",", "").replace("%", "percent")
+
+
+def report(path: Path, evaluated: Callable[[], Evaluation]) -> None:
+    """Score a row unless its scores are there, keep them, and print them as a line."""
+    if not path.exists():
+        text = json.dumps(scores(evaluated()), indent=1) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    cells = (f"{name} {m:.3f} ({low:.3f}..{high:.3f}) P@5 {p:.3f}"
+             for name, (m, low, high, p) in found.items())  # fmt: skip
+    print(f"{path.parent.name}: {'; '.join(cells)}", flush=True)
+
+
 def main() -> None:
-    """Train and score what is not there yet, and print a line for each row."""
+    """Train and score what is not there yet, print a line for each row, and draw them."""
     torch.set_num_threads(int(os.environ.get("THREADS", "2")))
     out, tflop = Path(os.environ["OUT"]), float(os.environ.get("TFLOP", "400"))
     items = [i for i in read_items(Path(os.environ["DATA"])) if i.modality not in EXCLUDED]
@@ -148,17 +178,29 @@ def main() -> None:
     shown = prepare(items, cache, side=ENCODER.still.height)
     modalities = sorted({e.modality for e in images.entries})
     scored = sorted({i.modality for i in items if i.split is Split.EVAL and i.label})
+    specialists: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for row in rows(modalities, scored):
-        folder = out / row.name.replace(" ", "-").replace(",", "").replace("%", "percent")
-        path = folder / "scores.json"
-        if not path.exists():
-            encoder = trained(row, seen(images, by_path, row), tflop, folder)
-            found = scores(judged(row.name, encoder, shown, by_path))
-            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        cells = (f"{name} {m:.3f} ({low:.3f}..{high:.3f}) P@5 {p:.3f}"
-                 for name, (m, low, high, p) in found.items())  # fmt: skip
-        print(f"{row.name}: {'; '.join(cells)}", flush=True)
+        folder = folder_of(out, row)
+        encoder = trained(row, seen(images, by_path, row), tflop, folder)
+        paths[row.name] = folder / "scores.json"
+        report(paths[row.name], partial(judged, row.name, {"": encoder}, shown, by_path))
+        if row.only:
+            specialists[row.only] = encoder
+    name = "specialists, each for its modality"
+    paths[name] = out / "specialists" / "scores.json"
+    report(paths[name], partial(judged, name, specialists, shown, by_path))
+    (out / "scaling.svg").write_text(drawing(paths), encoding="utf-8")
+
+
+def drawing(paths: dict[str, Path]) -> str:
+    """Draw the macro mAP@10 of each row with its interval."""
+    found = {
+        name: json.loads(path.read_text(encoding="utf-8"))["macro"]
+        for name, path in paths.items()
+        if not name.startswith("only")
+    }
+    return plot("macro mAP@10 and 95 % interval, equal compute", found)
 
 
 if __name__ == "__main__":
