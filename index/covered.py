@@ -13,7 +13,7 @@ from threading import Event, Lock
 
 import numpy as np
 
-from index.calibration import least_scores, measured_efforts, sample
+from index.calibration import TARGETS, least_scores, measured_efforts, sample
 from index.config import IndexConfig
 from index.graph import Graph
 from index.half import Halves
@@ -46,7 +46,7 @@ class GraphOverMatrix:
         self._twins = Twins()
         self._graph: Graph | None = None  # while it is built
         self._waiting = np.empty(0, dtype=np.int64)  # labels without a node
-        self._efforts = dict.fromkeys(Effort, self._config.ef_search)
+        self._efforts = dict.fromkeys(TARGETS, self._config.ef_search)
         self._measured = 0  # vectors, when the efforts were
 
     def remove(self, ids: Ids) -> None:
@@ -81,6 +81,7 @@ class GraphOverMatrix:
                     labels = self._waiting[:_BATCH]
                     self._graph.add(labels, self._exact.vectors(labels))
                     self._waiting = self._waiting[len(labels) :]
+                self._changed = True
                 time.sleep(_PAUSE_S)
             if len(self._exact) > max(_GROWN * self._measured, self._config.exact_below):
                 self._measure()

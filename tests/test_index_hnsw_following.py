@@ -1,0 +1,119 @@
+"""An index that follows: beside queries, in another process, and after a crash."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from catalogues import statements
+from graphs import CONFIG, COUNT, DIM, MODEL, assert_answers_like_the_oracle, fill, filled, reopen
+
+from index.catalogue import Catalogue
+from index.hnsw import HnswIndex
+from index.vectors import Effort
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    return filled(tmp_path)
+
+
+def test_queries_are_answered_while_the_graph_is_built(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    index = reopen(catalogue, tmp_path / "vectors")
+    with index._inserting:  # as whoever builds holds it
+        index._graph = None
+        assert_answers_like_the_oracle(index, catalogue)
+        assert "compared" in index.health()
+        fill(catalogue, 20, series=2)
+        index._follow(catalogue)
+        assert_answers_like_the_oracle(index, catalogue)
+    index.catch_up(catalogue)
+    assert (index.health(), index.stats().nodes) == ("", COUNT + 20)
+
+
+def test_a_graph_is_built_in_the_background(catalogue: Catalogue, tmp_path: Path) -> None:
+    index = HnswIndex.open(
+        tmp_path / "vectors", catalogue, model_id=MODEL, dim=DIM, config=CONFIG, background=True
+    )
+    assert_answers_like_the_oracle(index, catalogue)
+    assert index._builder is not None
+    index._builder.join(60)
+    assert index.stats().nodes == COUNT
+    index.close()
+
+
+def test_a_reader_follows_the_writer_by_what_changed(catalogue: Catalogue, tmp_path: Path) -> None:
+    writer = reopen(catalogue, tmp_path / "vectors")
+    writer.save()
+    reader = reopen(catalogue, tmp_path / "vectors", read_only=True)
+    fill(catalogue, 20, series=2)
+    with statements(catalogue) as run:
+        caught_up = reader.catch_up(catalogue)
+    assert (caught_up.added, caught_up.removed) == (20, 0)
+    assert len(run) < 8
+    assert_answers_like_the_oracle(reader, catalogue)
+
+
+def test_what_was_added_for_a_study_that_is_gone_goes_too(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    """The vectors come to the index after the rows, which may be gone by then."""
+    index = reopen(catalogue, tmp_path / "vectors")
+    vector = np.eye(1, DIM, dtype=np.float32)
+    index.add(np.array([9_999]), vector)
+    assert index.candidates(vector, 1).ids[0] == 9_999
+    assert index.catch_up(catalogue).removed == 1
+    assert_answers_like_the_oracle(index, catalogue)
+
+
+def test_the_effort_is_measured_and_kept(catalogue: Catalogue, tmp_path: Path) -> None:
+    first = reopen(catalogue, tmp_path / "vectors")
+    assert 0 < first._efforts[Effort.FAST] <= first._efforts[Effort.NORMAL]
+    assert first._measured == COUNT
+    first.save()
+    second = reopen(catalogue, tmp_path / "vectors")
+    assert (second._efforts, second._measured) == (first._efforts, COUNT)
+
+
+SAVE_AND_DIE = """
+import os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from index import graph_file
+from index.catalogue import Catalogue
+from index.config import IndexConfig
+from index.db import connect
+from index.hnsw import HnswIndex
+
+folder, step = Path(sys.argv[1]), int(sys.argv[2])
+catalogue = Catalogue(connect(f"sqlite:///{folder / 'similis.db'}"), lambda: datetime.now(UTC))
+index = HnswIndex.open(
+    folder / "vectors", catalogue, model_id=sys.argv[3], dim=int(sys.argv[4]),
+    config=IndexConfig(exact_below=0),
+)
+steps = iter(range(step))
+
+def dies(path):
+    if next(steps, None) is None:
+        os.kill(os.getpid(), 9)
+    whole(path)
+
+whole, graph_file._sync = graph_file._sync, dies
+index.save()
+"""
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_a_kill_at_any_step_of_a_save_leaves_a_good_file(
+    catalogue: Catalogue, tmp_path: Path, step: int
+) -> None:
+    reopen(catalogue, tmp_path / "vectors").save()
+    fill(catalogue, 20, series=2)
+    command = [sys.executable, "-c", SAVE_AND_DIE, tmp_path, step, MODEL, DIM]
+    assert subprocess.run([str(part) for part in command], check=False).returncode == -9
+    index = reopen(catalogue, tmp_path / "vectors")
+    assert index.opened.rebuilt_because == ""
+    assert_answers_like_the_oracle(index, catalogue)
