@@ -1,4 +1,4 @@
-"""The study catalogue: one object in ten parts, each a file of its own.
+"""The study catalogue: one object in eleven parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -6,6 +6,7 @@
 | `inquiries.Inquiries` | is asked by sending | close_inquiries |
 | `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
+| `generations.Generations` | knows who answers | answering_generation, swap_generation … |
 | `gallery.Gallery` | is searched | allowed, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
@@ -22,6 +23,7 @@ from __future__ import annotations
 from index.commitments import Commitments
 from index.embeddings import Embeddings
 from index.gallery import Gallery
+from index.generations import Generations
 from index.inquiries import Inquiries
 from index.intake import Intake
 from index.lifecycle import Lifecycle
@@ -36,6 +38,7 @@ class Catalogue(
     Inquiries,
     Lifecycle,
     Embeddings,
+    Generations,
     Gallery,
     Reports,
     Commitments,

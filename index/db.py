@@ -120,15 +120,30 @@ class Database:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema up to date, in one transaction; raises SchemaMismatch for a newer one."""
-    config = Config()
-    folder = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", folder.replace("%", "%%"))  # as configparser wants
-    script = ScriptDirectory.from_config(config)
+    config = _migrations()
     immediate = engine.execution_options(**{_BEGIN: "IMMEDIATE"})
     with _translated(engine), immediate.begin() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
-        known = {revision.revision for revision in script.walk_revisions()}
-        if found is not None and found not in known:
-            raise SchemaMismatch(found, script.get_current_head() or "none")
+        if found is not None:
+            check_schema(found)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def newest_schema() -> str:
+    """Return the schema that `migrate` leads to."""
+    return ScriptDirectory.from_config(_migrations()).get_current_head() or "none"
+
+
+def check_schema(found: str) -> None:
+    """Refuse a schema that this version does not know; raises SchemaMismatch."""
+    script = ScriptDirectory.from_config(_migrations())
+    if found not in {revision.revision for revision in script.walk_revisions()}:
+        raise SchemaMismatch(found, script.get_current_head() or "none")
+
+
+def _migrations() -> Config:
+    config = Config()
+    folder = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # as configparser wants
+    return config

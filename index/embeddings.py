@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, insert, sele
 
 from index.db import Database
 from index.errors import UnknownKey
+from index.generations import check_answering
 from index.lifecycle import move_series, put_aside, study_revision
 from index.models import Clip, Embedding, Series, Study
 from index.records import ClipRecord, PatientKey, StudyVectors, VectorSource
@@ -31,20 +32,32 @@ class Embeddings(Database):
     """The part of the catalogue that keeps clips and vectors."""
 
     def save_clips(
-        self, series_id: int, revision: int, model_id: str, clips: Sequence[ClipRecord]
+        self,
+        series_id: int,
+        revision: int,
+        model_id: str,
+        clips: Sequence[ClipRecord],
+        *,
+        filling: bool = False,
     ) -> tuple[int, ...]:
         """Put these clips in the place of a series' clips by this model; return embedding ids.
 
         The series becomes EMBEDDED, or SKIPPED when there are no clips, unless it changed since
         `revision`: then the clips serve until the next round. Clips of an older revision than
-        those kept change nothing and get no ids. Raises BadVector and UnknownKey.
+        those kept change nothing and get no ids. Raises BadVector and UnknownKey, and
+        OtherGeneration where another model's vectors answer. Those are not asked about when
+        `filling` a generation beside them: then the series stays as it is, and needs clips.
         """
         vectors = [unit_rows(clip.vector)[0] for clip in clips]
         with self.writing() as connection:
+            if not filling:
+                check_answering(connection, model_id)
             if connection.execute(_SERIES, {"id": series_id}).first() is None:
                 raise UnknownKey("series", series_id)  # its study was forgotten meanwhile
             kept = _kept(connection, series_id, model_id)
             if any(row_revision > revision for _, row_revision in kept):
+                return ()
+            if not clips and filling:
                 return ()
             if not clips:
                 reason = "It holds nothing that can be embedded."
@@ -66,7 +79,8 @@ class Embeddings(Database):
             inserted = insert(Embedding).returning(Embedding.id, sort_by_parameter_order=True)
             ids = tuple(connection.execute(inserted, rows).scalars())
             _delete_bare_clips(connection, series_id)
-            move_series(connection, series_id, revision, Event.EMBED)
+            if not filling:
+                move_series(connection, series_id, revision, Event.EMBED)
             return ids
 
     def embedding_ids(self, model_id: str) -> Ids:

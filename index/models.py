@@ -23,6 +23,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -47,6 +48,15 @@ class JobState(StrEnum):
     READY = "ready"
     RUNNING = "running"
     FAILED = "failed"
+
+
+class GenerationState(StrEnum):
+    """What the vectors of one model are for; one generation answers."""
+
+    FILLING = "filling"
+    ANSWERING = "answering"
+    RETIRED = "retired"  # it answered before, and may again
+    DROPPED = "dropped"  # its vectors are being deleted
 
 
 class CommitmentState(StrEnum):
@@ -77,7 +87,10 @@ Score = Annotated[float, mapped_column(Double)]
 # Jobs, workers and the vector index hold keys while a study is forgotten: SQLite would give the
 # highest again.
 NEVER_REUSED = {"sqlite_autoincrement": True}
-Choices = {kind: _choice(kind) for kind in (State, ReportState, JobKind, JobState, CommitmentState)}
+Choices = {
+    kind: _choice(kind)
+    for kind in (State, ReportState, JobKind, JobState, CommitmentState, GenerationState)
+}
 
 
 class Base(DeclarativeBase):
@@ -224,6 +237,45 @@ class Embedding(Base):
     revision: Mapped[int]
     decoder: Mapped[Label]
     vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Generation(Base):
+    """The vectors of one model as a whole, and what the encoder says of itself."""
+
+    __tablename__ = "generation"
+    __table_args__ = (
+        Index(
+            "uq_generation_answering",
+            "state",
+            unique=True,
+            sqlite_where=text("state = 'answering'"),
+            postgresql_where=text("state = 'answering'"),
+        ),
+    )
+
+    model_id: Mapped[Uid] = mapped_column(primary_key=True)
+    name: Mapped[Label]
+    version: Mapped[Label]
+    trained: Mapped[bool]
+    dim: Mapped[int]
+    state: Mapped[GenerationState]
+    started_at: Mapped[Moment]
+    answered_at: Mapped[Moment | None]
+
+
+class GenerationGap(Base):
+    """A series at a revision that a generation has no vectors of, or not all, and why."""
+
+    __tablename__ = "generation_gap"
+
+    model_id: Mapped[Uid] = mapped_column(
+        ForeignKey("generation.model_id", ondelete="CASCADE"), primary_key=True
+    )
+    series_id: Mapped[int] = mapped_column(
+        _BIG, ForeignKey("series.id", ondelete="CASCADE"), primary_key=True
+    )
+    revision: Mapped[int]
+    reason: Mapped[Label]
 
 
 class Report(Base):
