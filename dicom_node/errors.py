@@ -14,6 +14,7 @@
     ├── SendFailed                   a destination did not take an object; tried again
     │   └── NotOffered               it accepts no context for what is sent or asked
     ├── CommitmentPending            a destination has not said that it keeps a report; asked again
+    ├── GenerationUnfit              vectors by another model that may not answer
     ├── WorkerFailed                 the embedding process was lost over a series
     ├── WorkerBusy                   the embedding process has other work; asked again later
     ├── WorkerUnavailable            no embedding process can be started
@@ -47,11 +48,11 @@ class ConfigError(SimilisError):
 
 
 class DataFolderBusy(SimilisError):
-    """Another process holds the lock of the data folder."""
+    """Another process holds a lock of the data folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, holder: str = "a running node") -> None:
         super().__init__(
-            f"{folder} is in use by a running node; stop it first, or choose another --data folder"
+            f"{folder} is in use by {holder}; stop it first, or choose another --data folder"
         )
         self.folder = folder
 
@@ -150,6 +151,17 @@ class CommitmentPending(SimilisError):
     def __init__(self, destination: str) -> None:
         super().__init__(f"{destination} has not said yet whether it keeps the report")
         self.destination = destination
+
+
+class GenerationUnfit(SimilisError):
+    """Vectors by the model `model_id` that were not found in order, for `reason`."""
+
+    def __init__(self, model_id: str, reason: str) -> None:
+        super().__init__(
+            f"the vectors by {model_id} may not answer: {reason}; the former ones go on"
+        )
+        self.model_id = model_id
+        self.reason = reason
 
 
 class WorkerFailed(SimilisError):

@@ -114,6 +114,22 @@ class Embeddings(Database):
             stored.astype(np.float32).reshape(len(present), -1 if present else 0),
         )
 
+    def series_vectors(self, series_id: int, model_id: str, revision: int) -> Vectors:
+        """Return a series' vectors (N, D) by a model at a revision, in the order of its clips."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(Embedding.vector)
+                .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
+                .where(
+                    Clip.series_id == series_id,
+                    Embedding.model_id == model_id,
+                    Embedding.revision == revision,
+                )
+                .order_by(Clip.position)
+            ).scalars()
+            stored = [np.frombuffer(vector, STORED) for vector in rows]
+        return np.stack(stored).astype(np.float32) if stored else np.empty((0, 0), np.float32)
+
     def series_lacking(self, model_id: str) -> tuple[int, ...]:
         """Return the indexed series whose vectors by this model are missing or out of date."""
         with self.reading() as connection:

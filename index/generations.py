@@ -200,6 +200,18 @@ class Generations(Database):
             connection.execute(clips)
             return len(rows)
 
+    def embedded_series(self, model_id: str) -> tuple[int, ...]:
+        """Return the series that a model has vectors of in their present revision."""
+        up_to_date = exists().where(
+            Clip.series_id == Series.id,
+            Embedding.clip_id == Clip.id,
+            Embedding.model_id == model_id,
+            Embedding.revision == Series.revision,
+        )
+        with self.reading() as connection:
+            rows = connection.execute(select(Series.id).where(up_to_date).order_by(Series.id))
+            return tuple(rows.scalars())
+
     def misfits(self, model_id: str, dim: int) -> tuple[str, ...]:
         """Return the series whose vectors by a model cannot serve, by Series Instance UID.
 

@@ -39,6 +39,7 @@ COMMANDS = (
     "train",
     "status",
     "check",
+    "reindex",
     "config",
     "finish",
     "evaluate",

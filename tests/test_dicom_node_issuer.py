@@ -103,7 +103,6 @@ class Desk:
             reports=parts.folder.reports,
             installation=parts.folder.installation(),
             destinations=parts.config.destinations,
-            algorithm=ALGORITHM,
             thumbnailer=NoPictures(),
             ae_title="SIMILIS",
             clock=utc_now,
@@ -112,7 +111,7 @@ class Desk:
         search = Search(parts.catalogue, self.index)
         answered = similar_to_study(parts.catalogue, search, self.study, Filters(k=3))
         assert answered is not None
-        issuer.issue(answered, "pacs")
+        issuer.issue(answered, "pacs", ALGORITHM)
         return self.last(answered.query.study_id)
 
     def last(self, study_id: int = 1) -> ReportRow | None:

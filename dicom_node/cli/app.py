@@ -12,6 +12,7 @@ from dicom_node.cli import (
     finish,
     forget,
     import_,
+    reindex,
     retry,
     serve,
     show,
@@ -37,6 +38,7 @@ app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)
 app.command("check")(check.check)
+app.command("reindex")(reindex.reindex)
 app.command("config")(config.config)
 app.command("train")(train.train)
 app.command("finish")(finish.finish)
