@@ -4,6 +4,7 @@
     ├── ConfigError                  the configuration cannot be used
     ├── DataFolderBusy               another process owns the data folder
     ├── NotKnown                     a study, file or destination that the node does not have
+    ├── BackupRefused                a folder that cannot be backed up to or restored from
     ├── ObjectRefused                an object that intake does not take (DIMSE failure status)
     │   ├── NotUnderstood            its header cannot be read                      C000
     │   ├── BadIdentity              its UIDs are missing, no UIDs, or contradict   A900
@@ -64,6 +65,15 @@ class NotKnown(SimilisError):
         super().__init__(f"{what} {name} is not known here; {advice}")
         self.what = what
         self.name = name
+
+
+class BackupRefused(SimilisError):
+    """A folder that no backup can be written to, or none be restored from, for `reason`."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"backup {folder}: {reason}")
+        self.folder = folder
+        self.reason = reason
 
 
 class ObjectRefused(SimilisError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -128,6 +128,24 @@ def migrate(engine: Engine) -> None:
             check_schema(found)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def copy_database(engine: Engine, target: Path) -> None:
+    """Copy a SQLite database as it is at one moment, into a new file, while it is written to.
+
+    By SQLite's online backup (https://www.sqlite.org/backup.html), in one step: writers go on, in
+    their log. Raises CatalogueFull, DatabaseUnavailable.
+    """
+    with _translated(engine), closing(engine.raw_connection()) as connection:
+        source = connection.driver_connection
+        if not isinstance(source, sqlite3.Connection):
+            raise DatabaseUnavailable(str(target), "only SQLite is copied as a file")
+        try:
+            with closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+        except sqlite3.Error as error:
+            kind = CatalogueFull if any(said in str(error) for said in _FULL) else None
+            raise (kind or DatabaseUnavailable)(str(target), str(error)) from error
 
 
 def newest_schema() -> str:

@@ -3,6 +3,7 @@
 import typer
 
 from dicom_node.cli import (
+    backup,
     check,
     config,
     demo,
@@ -13,6 +14,7 @@ from dicom_node.cli import (
     forget,
     import_,
     reindex,
+    restore,
     retry,
     serve,
     show,
@@ -39,6 +41,8 @@ app.command("status")(status.status)
 app.command("forget")(forget.forget)
 app.command("check")(check.check)
 app.command("reindex")(reindex.reindex)
+app.command("backup")(backup.backup)
+app.command("restore")(restore.restore)
 app.command("config")(config.config)
 app.command("train")(train.train)
 app.command("finish")(finish.finish)

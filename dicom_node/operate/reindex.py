@@ -128,10 +128,13 @@ class Reindex:
 
     def _clips_of(self, series: SeriesFiles) -> tuple[Embedded | None, str]:
         """Return what the worker makes of a series, and why that is not all of it."""
+        paths = tuple(self._parts.store.path(file.relative_path) for file in series.files)
+        if lost := sum(not path.exists() for path in paths):
+            return None, f"{lost} of its {len(paths)} files are lost"
         reason = ""
         for _ in range(_ATTEMPTS):
             try:
-                embedded = self._worker.embed(self._paths(series))
+                embedded = self._worker.embed(paths)
             except WorkerFailed as error:
                 reason = error.reason
                 continue
@@ -140,9 +143,6 @@ class Reindex:
                 faults += [fault.reason for fault in embedded.skipped] or ["no files"]
             return embedded, faults[0] if faults else ""
         return None, reason
-
-    def _paths(self, series: SeriesFiles) -> tuple[Path, ...]:
-        return tuple(self._parts.store.path(file.relative_path) for file in series.files)
 
     def _build_graph(self) -> None:
         """Leave a graph for the node, which then opens it in a moment."""
@@ -170,8 +170,12 @@ class Reindex:
         if not len(kept):
             return 0  # it changed since: it is filled in the next round
         made = embedded.clips if embedded is not None else ()
+        if reason:  # its files were damaged or lost since
+            self._catalogue.note_gap(self._model_id, series_id, series.revision, reason)
+            return 0
         if len(made) != len(kept):
-            raise GenerationUnfit(self._model_id, f"{series.series_instance_uid}: {reason}")
+            uid = series.series_instance_uid
+            raise GenerationUnfit(self._model_id, f"{uid} gives another number of clips")
         cosines = (np.stack([clip.vector for clip in made]) * kept).sum(axis=1)
         if (cosines < _SAME).any():
             uid = series.series_instance_uid
