@@ -1,4 +1,4 @@
-"""The study catalogue: one object in eleven parts, each a file of its own.
+"""The study catalogue: one object in twelve parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -11,6 +11,7 @@
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
 | `removal.Removal` | forgets | belongings, forget_study, time_guests, forget_guest, … |
+| `repairs.Repairs` | is put right | lose_version, unfit_vectors, … |
 | `matching.Matching` | is queried | matching_studies, matching_series, selected_files, … |
 | `lookups.Lookups` | answers | series_files, instance_file, study_row, counts, … |
 
@@ -30,6 +31,7 @@ from index.lifecycle import Lifecycle
 from index.lookups import Lookups
 from index.matching import Matching
 from index.removal import Removal
+from index.repairs import Repairs
 from index.reports import Reports
 
 
@@ -43,6 +45,7 @@ class Catalogue(
     Reports,
     Commitments,
     Removal,
+    Repairs,
     Matching,
     Lookups,
 ):

@@ -212,11 +212,10 @@ class Generations(Database):
             rows = connection.execute(select(Series.id).where(up_to_date).order_by(Series.id))
             return tuple(rows.scalars())
 
-    def misfits(self, model_id: str, dim: int) -> tuple[str, ...]:
-        """Return the series whose vectors by a model cannot serve, by Series Instance UID.
+    def incomplete_series(self, model_id: str) -> tuple[str, ...]:
+        """Return the series that a generation has fewer vectors of than the answering one.
 
-        Their length is another, or there are fewer of them than the answering generation has of
-        the same revision, without a gap that says why.
+        By Series Instance UID; of the same revision, and without a gap that says why.
         """
         with self.reading() as connection:
             gap = exists().where(
@@ -224,16 +223,10 @@ class Generations(Database):
                 GenerationGap.model_id == model_id,
                 GenerationGap.revision >= Series.revision,
             )
-            fewer = and_(~gap, _clips_of(_answering(connection)) > _clips_of(model_id))
-            long = exists().where(
-                Clip.series_id == Series.id,
-                Embedding.clip_id == Clip.id,
-                Embedding.model_id == model_id,
-                func.length(Embedding.vector) != 4 * dim,
-            )
+            fewer = _clips_of(_answering(connection)) > _clips_of(model_id)
             rows = connection.execute(
                 select(Series.series_instance_uid)
-                .where(or_(long, and_(Series.state.in_(_WITH_VECTORS), fewer)))
+                .where(Series.state.in_(_WITH_VECTORS), ~gap, fewer)
                 .order_by(Series.id)
             )
             return tuple(rows.scalars())

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from encoders import image_of, small_encoder, study_of, take_in
 from peers import quick_config, wait_for
-from scripted import c_find, push
-from test_dicom_node_find import example
+from scripted import push
 
-from dicom_node.config import Config
+from dicom_node.config import Config, Destination
 from dicom_node.errors import BackupRefused
 from dicom_node.node import Node
 from dicom_node.operate.backup import BackedUp, back_up
 from dicom_node.operate.check import check
 from dicom_node.operate.forget import forget
 from dicom_node.operate.restore import restore
+from dicom_node.operate.stub_pacs import find_similar
 from dicom_node.parts import Parts, open_parts
 from index.errors import SchemaMismatch
 
@@ -97,10 +97,11 @@ def test_a_backup_made_during_a_push_is_restored_and_answers_the_same(
         other.stop()
 
 
-def answers(node: Node, study: str) -> list[tuple[str, str]]:
-    statuses, found = c_find(node.query_port, example(study))
-    assert statuses[-1].Status == 0x0000
-    return [(each.StudyInstanceUID, str(each[0x0099, 0x1031].value)) for each in found]
+def answers(node: Node, study: str) -> list[tuple[str, float]]:
+    """Ask by C-FIND; return the studies by rank, with their scores."""
+    peer = Destination(ae_title="SIMILIS_FIND", host="127.0.0.1", port=node.query_port)
+    found = find_similar(study, peer, k=10)
+    return [(each.study_instance_uid, each.score) for each in found]
 
 
 def findings(parts: Parts) -> list[object]:

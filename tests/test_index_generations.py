@@ -151,15 +151,15 @@ def test_a_gap_counts_as_long_as_its_series_stays_as_it_was(answering: Catalogue
     assert answering.gaps(NEW) == ()
 
 
-def test_what_has_fewer_vectors_or_ones_of_another_length_is_a_misfit(
+def test_a_series_with_fewer_vectors_is_incomplete_unless_a_gap_says_why(
     answering: Catalogue,
 ) -> None:
     embed(answering, 1, clip(0), clip(1))
     fill(answering, 1)
-    assert answering.misfits(NEW, 8) == ("1.2.1",)
+    assert answering.incomplete_series(NEW) == ("1.2.1",)
+
     answering.note_gap(NEW, 1, 1, "one of two is damaged")
-    assert answering.misfits(NEW, 8) == ()
-    assert answering.misfits(NEW, 16) == ("1.2.1",)
+    assert answering.incomplete_series(NEW) == ()
 
 
 def test_dropping_deletes_the_vectors_and_what_only_they_belonged_to(answering: Catalogue) -> None:

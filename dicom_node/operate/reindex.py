@@ -152,10 +152,11 @@ class Reindex:
 
     def _verify(self) -> int:
         """Compare the new vectors with the old ones in number, some with themselves; count."""
-        misfits = self._catalogue.misfits(self._model_id, self._worker.model.dim)
-        if misfits:
-            reason = f"{len(misfits)} series have too few vectors or ones of another length"
-            raise GenerationUnfit(self._model_id, f"{reason}, as {misfits[0]}")
+        model_id, dim = self._model_id, self._worker.model.dim
+        for unfit in self._catalogue.unfit_vectors(model_id, dim):
+            raise GenerationUnfit(model_id, f"{unfit.series_instance_uid}: {unfit.reason}")
+        for uid in self._catalogue.incomplete_series(model_id):
+            raise GenerationUnfit(model_id, f"{uid} has fewer vectors than before")
         embedded = self._catalogue.embedded_series(self._model_id)
         chosen = random.Random(0).sample(embedded, min(_SAMPLES, len(embedded)))
         return sum(map(self._compare, chosen))
