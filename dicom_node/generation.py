@@ -83,7 +83,7 @@ class Generation:
         for worker in wrong:
             try:
                 worker.change(encoding_of(self._parts, wanted))
-            except WorkerUnavailable as error:
+            except WorkerUnavailable as error:  # it is tried again
                 log.error("worker_unavailable", reason=error.reason)
         warn_of_another_encoder(wanted, self._workers)
 
@@ -102,6 +102,8 @@ def start_workers(parts: Parts, number: int) -> list[Worker]:
             found = parts.catalogue.adopt_generation(made_by(workers[0].model))
         if workers[0].model.model_id == found.model_id:
             keep_encoder(parts.folder, found.model_id, source_of(parts.config.encoder))
+            for worker in workers:
+                worker.restart_from(encoding_of(parts, found))
     except BaseException:
         for worker in workers:
             worker.stop()

@@ -1,10 +1,12 @@
 """A backup while the node goes on, and a data folder from it that answers the same."""
 
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -202,10 +204,24 @@ def test_a_full_disk_leaves_the_former_backup(
 
     take_in(parts, image_of(tmp_path, 9))
     monkeypatch.setattr("dicom_node.operate.backup.copy_hashed", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(BackupRefused, match="No space left on device; what it held before"):
         saved(parts, backup)
 
     restore(backup, elsewhere(parts), unheard)
+
+
+def test_the_command_says_in_one_line_that_there_is_no_room(parts: Parts, tmp_path: Path) -> None:
+    limited = ["prlimit", "--fsize=20000", sys.executable, "-m", "dicom_node"]
+    said = subprocess.run(
+        [*limited, "backup", tmp_path / "backup", "--data", parts.folder.root],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert said.returncode == 1
+    assert said.stderr.splitlines()[-1].startswith(f"similis: backup {tmp_path / 'backup'}: ")
+    assert "Traceback" not in said.stderr
 
 
 @pytest.mark.parametrize(
@@ -237,8 +253,6 @@ def test_a_missing_file_is_refused(parts: Parts, backup: Path) -> None:
 
 @pytest.mark.parametrize("escape", ["../../evil", "/etc/evil", "store/../../evil", "other/x"])
 def test_a_list_that_leads_elsewhere_is_refused(parts: Parts, backup: Path, escape: str) -> None:
-    import hashlib
-
     manifest = json.loads((backup / "manifest.json").read_text())
     content = f"{'0' * 64}  {escape}\n".encode()
     (backup / manifest["files"]).write_bytes(content)

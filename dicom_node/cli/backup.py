@@ -27,7 +27,9 @@ _ON_SERVER = (
 
 
 def backup(
-    target: Annotated[Path, typer.Argument(metavar="DIR", help="Folder; an older backup is kept.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder, new or of an older backup.")
+    ],
     link: Annotated[
         bool, typer.Option("--link", help="Hard links where DIR is on the same file system.")
     ] = False,

@@ -32,6 +32,7 @@ from dicom_node.operate.manifest import (
 from dicom_node.parts import Parts, utc_now
 from index.catalogue import Catalogue
 from index.db import connect, copy_database, newest_schema
+from index.errors import DatabaseUnavailable
 
 _ROUNDS = 3  # a study may be forgotten between its row and its files
 _CHUNK = 1 << 20
@@ -55,9 +56,17 @@ def back_up(parts: Parts, target: Path, *, link: bool, advance: Advance) -> Back
     """Bring the backup in `target` up to date, making it at first; `advance` hears of the files.
 
     `link` makes hard links where that works. Raises `BackupRefused` for a folder that is none of
-    ours, `OSError` when there is no room; then the former backup holds.
+    ours, and when there is no room; then the former backup holds.
     """
     _refuse_odd(parts.folder.root, target)
+    try:
+        return _back_up(parts, target, link=link, advance=advance)
+    except (OSError, DatabaseUnavailable) as error:
+        reason = getattr(error, "strerror", "") or str(error)
+        raise BackupRefused(target, f"{reason}; what it held before, it holds") from error
+
+
+def _back_up(parts: Parts, target: Path, *, link: bool, advance: Advance) -> BackedUp:
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(target):
         copy = _Copy(parts.folder.root, target, _known(target), link=link)

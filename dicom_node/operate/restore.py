@@ -45,6 +45,9 @@ def restore(source: Path, config: Config, advance: Advance) -> Restored:
     try:
         _copy_all(source, staging, files, advance)
         _move_in(staging, data, manifest)
+    except OSError as error:
+        reason = f"{error.strerror or error}; nothing was restored into {data}"
+        raise BackupRefused(source, reason) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     vectors = _open(config) if manifest.catalogue else 0

@@ -208,6 +208,10 @@ class Worker:
                 self._encoding = former
                 raise
 
+    def restart_from(self, encoding: Encoding) -> None:
+        """Start from another copy of the same encoder, when it has to be started again."""
+        self._encoding = encoding
+
     def interrupt(self) -> None:
         """End what the process does, from another thread: `embed` raises `WorkerStopped`."""
         self._interrupted = True
