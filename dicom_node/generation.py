@@ -21,7 +21,7 @@ from dicom_node.data_folder import DataFolder, fsync_folder
 from dicom_node.errors import WorkerUnavailable
 from dicom_node.parts import Parts, configured_encoder, open_index
 from dicom_node.receive.worker import Model, Worker
-from index.generations import GenerationRow, Made
+from index.generation import GenerationRow, Made
 from index.hnsw import HnswIndex
 from index.search import Search
 

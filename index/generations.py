@@ -1,13 +1,11 @@
 """Generations: which model's vectors answer, which are being filled beside them, which were.
 
-Owns the tables `generation` and `generation_gap`. One generation answers; the change to another is
+What one is stands in `generation`. One generation answers; the change to another is
 one transaction, which finds that the other lacks nothing. What a series could not be embedded for
 stands in a gap. Makes no vectors.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from sqlalchemy import (
     ColumnElement,
@@ -30,47 +28,20 @@ from sqlalchemy.orm import aliased
 from index.attributes import TEXT_LENGTH
 from index.db import Database
 from index.errors import OtherGeneration, UnknownGeneration, UnknownKey
-from index.models import Clip, Embedding, Generation, GenerationGap, GenerationState, Series
+from index.generation import (
+    Gap,
+    Generation,
+    GenerationGap,
+    GenerationRow,
+    GenerationState,
+    Lacking,
+    Made,
+)
+from index.models import Clip, Embedding, Series
 from index.states import REPORTABLE_STATES, State
 
 _WITH_VECTORS = (State.EMBEDDED, *REPORTABLE_STATES)
 _DROPPED_AT_A_TIME = 500  # rows deleted in one transaction: intake waits no longer than for these
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What made the vectors of a generation, as the encoder says of itself."""
-
-    model_id: str
-    name: str
-    version: str
-    trained: bool
-    dim: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRow(Made):
-    """A generation; moments are UTC seconds since 1970, `answered_at` when it began to answer."""
-
-    state: GenerationState
-    started_at: float
-    answered_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A series that a generation has no vectors of, or not all, and why."""
-
-    series_instance_uid: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lacking:
-    """Series that a generation lacks, as of the embedding `seen`."""
-
-    series_ids: tuple[int, ...]
-    seen: int
 
 
 class Generations(Database):

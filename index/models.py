@@ -23,7 +23,6 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
-    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -50,15 +49,6 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
-class GenerationState(StrEnum):
-    """What the vectors of one model are for; one generation answers."""
-
-    FILLING = "filling"
-    ANSWERING = "answering"
-    RETIRED = "retired"  # it answered before, and may again
-    DROPPED = "dropped"  # its vectors are being deleted
-
-
 class CommitmentState(StrEnum):
     """What became of a question whether a report is kept."""
 
@@ -67,7 +57,8 @@ class CommitmentState(StrEnum):
     OVERTAKEN = "overtaken"  # another's answer was that, and the report was sent again
 
 
-def _choice(kind: type[StrEnum]) -> Enum:
+def choice(kind: type[StrEnum]) -> Enum:
+    """Return the type of a column that holds one of these, as text."""
     return Enum(
         kind,
         native_enum=False,
@@ -77,9 +68,9 @@ def _choice(kind: type[StrEnum]) -> Enum:
     )
 
 
-_BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only INTEGER keys
+BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only INTEGER keys
 
-Key = Annotated[int, mapped_column(_BIG, primary_key=True, autoincrement=True)]
+Key = Annotated[int, mapped_column(BIG, primary_key=True, autoincrement=True)]
 Uid = Annotated[str, mapped_column(String(UID_LENGTH))]
 Label = Annotated[str, mapped_column(String(TEXT_LENGTH))]
 Moment = Annotated[float, mapped_column(Double)]
@@ -87,10 +78,7 @@ Score = Annotated[float, mapped_column(Double)]
 # Jobs, workers and the vector index hold keys while a study is forgotten: SQLite would give the
 # highest again.
 NEVER_REUSED = {"sqlite_autoincrement": True}
-Choices = {
-    kind: _choice(kind)
-    for kind in (State, ReportState, JobKind, JobState, CommitmentState, GenerationState)
-}
+Choices = {kind: choice(kind) for kind in (State, ReportState, JobKind, JobState, CommitmentState)}
 
 
 class Base(DeclarativeBase):
@@ -159,7 +147,7 @@ class Series(Timed, Base):
     )
 
     id: Mapped[Key]
-    study_id: Mapped[int] = mapped_column(_BIG, ForeignKey("study.id", ondelete="CASCADE"))
+    study_id: Mapped[int] = mapped_column(BIG, ForeignKey("study.id", ondelete="CASCADE"))
     series_instance_uid: Mapped[Uid]
     modality: Mapped[Label]
     body_part_examined: Mapped[Label]
@@ -177,7 +165,7 @@ class Inquiry(Base):
     __tablename__ = "inquiry"
 
     study_id: Mapped[int] = mapped_column(
-        _BIG, ForeignKey("study.id", ondelete="CASCADE"), primary_key=True
+        BIG, ForeignKey("study.id", ondelete="CASCADE"), primary_key=True
     )
     destination: Mapped[Label] = mapped_column(primary_key=True)
     asked_at: Mapped[Moment]
@@ -191,7 +179,7 @@ class Instance(Base):
     __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"), Index(None, "series_id"))
 
     id: Mapped[Key]
-    series_id: Mapped[int] = mapped_column(_BIG, ForeignKey("series.id", ondelete="CASCADE"))
+    series_id: Mapped[int] = mapped_column(BIG, ForeignKey("series.id", ondelete="CASCADE"))
     sop_instance_uid: Mapped[Uid]
     sop_class_uid: Mapped[Uid]
     instance_number: Mapped[Label]
@@ -210,7 +198,7 @@ class Clip(Base):
     __table_args__ = (Index(None, "series_id"), NEVER_REUSED)
 
     id: Mapped[Key]
-    series_id: Mapped[int] = mapped_column(_BIG, ForeignKey("series.id", ondelete="CASCADE"))
+    series_id: Mapped[int] = mapped_column(BIG, ForeignKey("series.id", ondelete="CASCADE"))
     position: Mapped[int]  # in the order in which the series gave its clips, from 0
     kind: Mapped[Label]
     frames: Mapped[int]
@@ -232,50 +220,11 @@ class Embedding(Base):
     )
 
     id: Mapped[Key]
-    clip_id: Mapped[int] = mapped_column(_BIG, ForeignKey("clip.id", ondelete="CASCADE"))
+    clip_id: Mapped[int] = mapped_column(BIG, ForeignKey("clip.id", ondelete="CASCADE"))
     model_id: Mapped[Uid]
     revision: Mapped[int]
     decoder: Mapped[Label]
     vector: Mapped[bytes] = mapped_column(LargeBinary)
-
-
-class Generation(Base):
-    """The vectors of one model as a whole, and what the encoder says of itself."""
-
-    __tablename__ = "generation"
-    __table_args__ = (
-        Index(
-            "uq_generation_answering",
-            "state",
-            unique=True,
-            sqlite_where=text("state = 'answering'"),
-            postgresql_where=text("state = 'answering'"),
-        ),
-    )
-
-    model_id: Mapped[Uid] = mapped_column(primary_key=True)
-    name: Mapped[Label]
-    version: Mapped[Label]
-    trained: Mapped[bool]
-    dim: Mapped[int]
-    state: Mapped[GenerationState]
-    started_at: Mapped[Moment]
-    answered_at: Mapped[Moment | None]
-
-
-class GenerationGap(Base):
-    """A series at a revision that a generation has no vectors of, or not all, and why."""
-
-    __tablename__ = "generation_gap"
-
-    model_id: Mapped[Uid] = mapped_column(
-        ForeignKey("generation.model_id", ondelete="CASCADE"), primary_key=True
-    )
-    series_id: Mapped[int] = mapped_column(
-        _BIG, ForeignKey("series.id", ondelete="CASCADE"), primary_key=True
-    )
-    revision: Mapped[int]
-    reason: Mapped[Label]
 
 
 class Report(Base):
@@ -292,7 +241,7 @@ class Report(Base):
     number: Mapped[int]
     created_at: Mapped[Moment]
     state: Mapped[ReportState]
-    study_id: Mapped[int] = mapped_column(_BIG, ForeignKey("study.id", ondelete="CASCADE"))
+    study_id: Mapped[int] = mapped_column(BIG, ForeignKey("study.id", ondelete="CASCADE"))
     destination: Mapped[Label]
     sop_instance_uid: Mapped[Uid]
     series_instance_uid: Mapped[Uid]
@@ -309,7 +258,7 @@ class ReportCase(Base):
     __table_args__ = (Index(None, "study_instance_uid"),)
 
     report_id: Mapped[int] = mapped_column(
-        _BIG, ForeignKey("report.id", ondelete="CASCADE"), primary_key=True
+        BIG, ForeignKey("report.id", ondelete="CASCADE"), primary_key=True
     )
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     score: Mapped[Score]
@@ -323,7 +272,7 @@ class ReportAttachment(Base):
     __table_args__ = (Index(None, "report_id"),)
 
     sop_instance_uid: Mapped[Uid] = mapped_column(primary_key=True)
-    report_id: Mapped[int] = mapped_column(_BIG, ForeignKey("report.id", ondelete="CASCADE"))
+    report_id: Mapped[int] = mapped_column(BIG, ForeignKey("report.id", ondelete="CASCADE"))
     sop_class_uid: Mapped[Uid]
     relative_path: Mapped[str] = mapped_column(Text)
 
@@ -335,7 +284,7 @@ class Commitment(Base):
     __table_args__ = (Index(None, "report_id"),)
 
     transaction_uid: Mapped[Uid] = mapped_column(primary_key=True)
-    report_id: Mapped[int] = mapped_column(_BIG, ForeignKey("report.id", ondelete="CASCADE"))
+    report_id: Mapped[int] = mapped_column(BIG, ForeignKey("report.id", ondelete="CASCADE"))
     state: Mapped[CommitmentState]
 
 
@@ -383,7 +332,7 @@ class Job(Base):
 
     id: Mapped[Key]
     kind: Mapped[JobKind]
-    subject_id: Mapped[int] = mapped_column(_BIG)
+    subject_id: Mapped[int] = mapped_column(BIG)
     destination: Mapped[Label]
     state: Mapped[JobState]
     due_at: Mapped[Moment]  # for RUNNING: when the lease ends

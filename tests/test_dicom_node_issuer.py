@@ -22,7 +22,7 @@ from dicom_node.operate.repair import Outcome, repair
 from dicom_node.parts import Parts, open_parts, utc_now
 from dicom_node.receive.worker import Thumbnail
 from index.errors import CatalogueError, StudyChanged, UnknownKey
-from index.generations import Made
+from index.generation import Made
 from index.records import ClipRecord, ReportRow, ReportState
 from index.search import Search
 from index.vectors import ExactIndex

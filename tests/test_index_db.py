@@ -8,7 +8,7 @@ from sqlalchemy.engine import Engine
 
 from index.db import connect, migrate, newest_schema
 from index.errors import DatabaseUnavailable, SchemaMismatch
-from index.models import Base
+from index.generation import Generation
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def test_migrated_schema_equals_the_models(engine: Engine) -> None:
     migrate(engine)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, Generation.metadata) == []
 
 
 def test_models_describe_the_same_table_text_as_the_migration(
@@ -28,7 +28,7 @@ def test_models_describe_the_same_table_text_as_the_migration(
 ) -> None:
     migrate(engine)
     modelled = connect(f"sqlite:///{tmp_path / 'modelled.db'}")
-    Base.metadata.create_all(modelled)
+    Generation.metadata.create_all(modelled)
     assert _schema(engine) == _schema(modelled)
 
 

@@ -6,8 +6,8 @@ from sqlalchemy import func, select
 
 from index.catalogue import Catalogue
 from index.errors import OtherGeneration, UnknownGeneration
-from index.generations import Gap, Made
-from index.models import Clip, Embedding, GenerationState
+from index.generation import Gap, GenerationState, Made
+from index.models import Clip, Embedding
 from index.records import ClipRecord
 from index.states import State
 
@@ -36,7 +36,7 @@ def embed(catalogue: Catalogue, series_id: int, *clips: ClipRecord, model_id: st
 
 def fill(catalogue: Catalogue, series_id: int, *clips: ClipRecord) -> None:
     revision = catalogue.series_files(series_id).revision
-    catalogue.save_clips(series_id, revision, NEW, clips or [clip(1)], filling=True)
+    catalogue.fill_clips(series_id, revision, NEW, clips or [clip(1)])
 
 
 def swap(catalogue: Catalogue, model_id: str = NEW) -> bool:
@@ -70,7 +70,7 @@ def test_vectors_of_a_model_that_does_not_answer_are_refused_unless_they_fill(
         answering.save_clips(1, 1, NEW, [clip(1)])
     assert (caught.value.model_id, caught.value.answering) == (NEW, MODEL)
 
-    assert answering.save_clips(1, 1, NEW, [clip(1)], filling=True)
+    assert answering.fill_clips(1, 1, NEW, [clip(1)])
 
 
 def test_filling_leaves_a_series_that_is_being_received_to_the_node(answering: Catalogue) -> None:
@@ -132,7 +132,7 @@ def test_the_way_back_lacks_only_what_came_in_after_the_swap(answering: Catalogu
     embed(answering, 2, model_id=NEW)
 
     assert answering.lacking_series(MODEL).series_ids == (2,)
-    answering.save_clips(2, 1, MODEL, [clip(3)], filling=True)
+    answering.fill_clips(2, 1, MODEL, [clip(3)])
     assert swap(answering, MODEL)
 
     assert states(answering) == {MODEL: GenerationState.ANSWERING, NEW: GenerationState.RETIRED}

@@ -18,8 +18,7 @@ from dicom_node.generation import delete_dropped, keep_encoder, made_by, source_
 from dicom_node.parts import Parts, open_index
 from dicom_node.receive.worker import Embedded, Worker
 from index.errors import UnknownKey
-from index.generations import Gap, GenerationRow
-from index.models import GenerationState
+from index.generation import Gap, GenerationRow, GenerationState
 from index.records import SeriesFiles
 
 _ATTEMPTS = 2  # a series that takes the worker down twice is left, with the reason
@@ -118,8 +117,8 @@ class Reindex:
             series = self._catalogue.series_files(series_id)
             embedded, reason = self._clips_of(series)
             if embedded is not None and embedded.clips:
-                self._catalogue.save_clips(
-                    series_id, series.revision, self._model_id, embedded.clips, filling=True
+                self._catalogue.fill_clips(
+                    series_id, series.revision, self._model_id, embedded.clips
                 )
             if reason:
                 self._catalogue.note_gap(self._model_id, series_id, series.revision, reason)
