@@ -1,8 +1,8 @@
 """The generation of vectors that answers: its encoder, its index, and the change to another.
 
 Which one it is says the catalogue; its encoder is kept in the data folder, so that the configured
-one may go. A running node follows the catalogue: it opens the other index first, then changes its
-embedding processes, then its answers. Every answer is made with one `Answering` from end to end.
+one may go. A running node follows the catalogue: it opens the other index, answers with
+it, then changes its embedding processes. Every answer is made with one `Answering` from end to end.
 """
 
 import filecmp
@@ -60,24 +60,20 @@ class Generation:
 
     def follow(self) -> None:
         """Answer with the generation that the catalogue names, and delete what it dropped."""
-        catalogue = self._parts.catalogue
-        wanted = catalogue.answering_generation()
+        wanted = self._parts.catalogue.answering_generation()
         if wanted is None:
             return
-        changes = wanted.model_id != self._answering.model.model_id
-        opened = open_answering(self._parts, model_of(wanted)) if changes else self._answering
-        self._change_workers(wanted, at_once=changes)
-        self._answering = opened
-        if changes:
-            # A series that was embedded before the line above went to the index of before.
-            opened.index.catch_up(catalogue)
+        if wanted.model_id != self._answering.model.model_id:
+            opened = self._answering = open_answering(self._parts, model_of(wanted))
             log.info("generation_changed", encoder=wanted.version, vectors=len(opened.index))
+            self._worker_again_at = 0.0
+        self._change_workers(wanted)
         delete_dropped(self._parts)
 
-    def _change_workers(self, wanted: GenerationRow, *, at_once: bool) -> None:
+    def _change_workers(self, wanted: GenerationRow) -> None:
         """Let the workers embed with the encoder of a generation; one that cannot is told of."""
         wrong = [w for w in self._workers if w.model.model_id != wanted.model_id]
-        if not wrong or (not at_once and time.monotonic() < self._worker_again_at):
+        if not wrong or time.monotonic() < self._worker_again_at:
             return
         self._worker_again_at = time.monotonic() + _WORKER_AGAIN_S
         for worker in wrong:

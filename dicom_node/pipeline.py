@@ -106,7 +106,7 @@ class EmbedStep:
         saved = self._catalogue.save_clips(series.series_id, series.revision, model_id, clips)
         if saved:  # else a later revision was faster
             index = self._current().index
-            if index.model_id == model_id:  # else it catches up with them before it answers
+            if index.model_id == model_id:  # else it has come level with the catalogue since
                 vectors = np.stack([clip.vector for clip in clips])
                 index.add(np.array(saved, dtype=np.int64), vectors)
             self._settled(self._catalogue.mark_indexed(series.series_id, series.revision), "")

@@ -173,14 +173,14 @@ class Generations(Database):
 
     def embedded_series(self, model_id: str) -> tuple[int, ...]:
         """Return the series that a model has vectors of in their present revision."""
-        up_to_date = exists().where(
-            Clip.series_id == Series.id,
-            Embedding.clip_id == Clip.id,
-            Embedding.model_id == model_id,
-            Embedding.revision == Series.revision,
+        vector = aliased(Embedding)
+        up_to_date = _clip_with(
+            vector, vector.model_id == model_id, vector.revision == Series.revision
         )
         with self.reading() as connection:
-            rows = connection.execute(select(Series.id).where(up_to_date).order_by(Series.id))
+            rows = connection.execute(
+                select(Series.id).where(up_to_date.exists()).order_by(Series.id)
+            )
             return tuple(rows.scalars())
 
     def incomplete_series(self, model_id: str) -> tuple[str, ...]:
@@ -257,13 +257,9 @@ def _lacking(connection: Connection, model_id: str) -> Select[int]:
     has_own = and_(
         Series.state.in_(_WITH_VECTORS), ~_covered(model_id, Series.revision, at_least=False)
     )
-    old_clip, old = aliased(Clip), aliased(Embedding)
-    has_others = exists().where(
-        old_clip.series_id == Series.id,
-        old.clip_id == old_clip.id,
-        old.model_id == answering,
-        ~_covered(model_id, old.revision, at_least=True),
-    )
+    old = aliased(Embedding)
+    is_newer = ~_covered(model_id, old.revision, at_least=True)
+    has_others = _clip_with(old, old.model_id == answering, is_newer).exists()
     return select(Series.id).where(or_(has_own, has_others))
 
 
@@ -271,35 +267,34 @@ def _covered(
     model_id: str, revision: SQLColumnExpression[int], *, at_least: bool
 ) -> ColumnElement[bool]:
     """Tell, as SQL, whether a generation has vectors of a series at a revision, or a gap."""
-    clip, vector = aliased(Clip), aliased(Embedding)
-    vectors = exists().where(
-        clip.series_id == Series.id,
-        vector.clip_id == clip.id,
-        vector.model_id == model_id,
-        vector.revision >= revision if at_least else vector.revision == revision,
+    vector = aliased(Embedding)
+    reached = vector.revision >= revision if at_least else vector.revision == revision
+    gap = (
+        exists()
+        .where(
+            GenerationGap.series_id == Series.id,
+            GenerationGap.model_id == model_id,
+            GenerationGap.revision >= revision,
+        )
+        .correlate_except(GenerationGap)
     )
-    gap = exists().where(
-        GenerationGap.series_id == Series.id,
-        GenerationGap.model_id == model_id,
-        GenerationGap.revision >= revision,
-    )
-    return or_(vectors, gap)
+    return or_(_clip_with(vector, vector.model_id == model_id, reached).exists(), gap)
 
 
 def _clips_of(model_id: str) -> ColumnElement[int]:
     """Count, as SQL, a series' clips that have a vector of its present revision by a model."""
-    clip, vector = aliased(Clip), aliased(Embedding)
-    return (
-        select(func.count())
-        .select_from(clip)
-        .join(vector, vector.clip_id == clip.id)
-        .where(
-            clip.series_id == Series.id,
-            vector.model_id == model_id,
-            vector.revision == Series.revision,
-        )
-        .scalar_subquery()
-    )
+    vector = aliased(Embedding)
+    counted = _clip_with(vector, vector.model_id == model_id, vector.revision == Series.revision)
+    return counted.with_only_columns(func.count()).scalar_subquery()
+
+
+def _clip_with(vector: type[Embedding], *conditions: ColumnElement[bool]) -> Select[int]:
+    """Select, as SQL, the clips of a series of the outer statement that have such a vector."""
+    clip = aliased(Clip)
+    # Not joined: SQLite would begin at the index of models and read all of one, for each series.
+    has_vector = exists().where(vector.clip_id == clip.id, *conditions).correlate_except(vector)
+    found = select(clip.id).where(clip.series_id == Series.id, has_vector)
+    return found.correlate_except(clip)  # also where it stands two levels deep
 
 
 def _row(row: Row[tuple[object, ...]]) -> GenerationRow:
