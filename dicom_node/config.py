@@ -169,7 +169,11 @@ class Lifecycle(Section):
 class Encoding(Section):
     """The encoder and the processes that run it."""
 
-    checkpoint: str = Field("", description="checkpoint folder; empty: the shipped encoder")
+    checkpoint: str = Field(
+        "",
+        description="checkpoint folder; empty: the shipped encoder; where another one's vectors "
+        "answer, `similis reindex` changes over to it",
+    )
     device: str = Field("auto", description="auto, cpu or cuda")
     workers: int = Field(1, ge=1, description="embedding processes")
     threads: int = Field(0, ge=0, description="threads per worker; 0: all cores shared out")

@@ -4,17 +4,21 @@ similis-data/
 ├── catalogue.sqlite     the catalogue, unless a database server holds it
 ├── store/               the kept files, named by their hash
 ├── vectors/             the HNSW graph: a cache of the catalogue
+├── encoders/            the encoders whose vectors are kept, each named by its model id
 ├── reports/             the Structured Reports
 ├── spool/               notes of objects kept while the database was away
 ├── uploads/             requests over HTTP while they are answered; emptied at start
 ├── installation.json    this installation's UID and the secret of its pseudonyms
-└── node.lock            held by the process that embeds and answers
+├── node.lock            held by the process that embeds and answers
+└── reindex.lock         held by the process that fills another generation of vectors
 """
 
 import fcntl
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -46,6 +50,7 @@ class DataFolder:
         self.vectors = self.root / "vectors"
         self.spool = self.root / "spool"
         self.uploads = self.root / "uploads"
+        self.encoders = self.root / "encoders"
         self._lock: IO[bytes] | None = None
         try:
             for folder in (self.root, *self._folders()):
@@ -54,23 +59,32 @@ class DataFolder:
             raise ConfigError("data", str(root), error.strerror or "cannot be created") from error
 
     def _folders(self) -> tuple[Path, ...]:
-        return self.store, self.vectors, self.reports, self.spool, self.uploads
+        return self.store, self.vectors, self.reports, self.spool, self.uploads, self.encoders
 
     def lock(self) -> None:
         """Become the one process that embeds and answers; raise `DataFolderBusy`."""
-        file = (self.root / "node.lock").open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise DataFolderBusy(self.root) from error
-        self._lock = file
+        self._lock = self._hold("node.lock", "a running node")
 
     def unlock(self) -> None:
         """Let another process take over."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    @contextmanager
+    def reindexing(self) -> Iterator[None]:
+        """Be the one process that fills a generation; raise `DataFolderBusy`."""
+        with self._hold("reindex.lock", "a running `similis reindex`"):
+            yield
+
+    def _hold(self, name: str, holder: str) -> IO[bytes]:
+        file = (self.root / name).open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise DataFolderBusy(self.root, holder) from error
+        return file
 
     def installation(self) -> Installation:
         """Return this installation's identity, made at first use."""

@@ -4,6 +4,7 @@
     ├── ConfigError                  the configuration cannot be used
     ├── DataFolderBusy               another process owns the data folder
     ├── NotKnown                     a study, file or destination that the node does not have
+    ├── BackupRefused                a folder that cannot be backed up to or restored from
     ├── ObjectRefused                an object that intake does not take (DIMSE failure status)
     │   ├── NotUnderstood            its header cannot be read                      C000
     │   ├── BadIdentity              its UIDs are missing, no UIDs, or contradict   A900
@@ -14,6 +15,7 @@
     ├── SendFailed                   a destination did not take an object; tried again
     │   └── NotOffered               it accepts no context for what is sent or asked
     ├── CommitmentPending            a destination has not said that it keeps a report; asked again
+    ├── GenerationUnfit              vectors by another model that may not answer
     ├── WorkerFailed                 the embedding process was lost over a series
     ├── WorkerBusy                   the embedding process has other work; asked again later
     ├── WorkerUnavailable            no embedding process can be started
@@ -47,11 +49,11 @@ class ConfigError(SimilisError):
 
 
 class DataFolderBusy(SimilisError):
-    """Another process holds the lock of the data folder."""
+    """Another process holds a lock of the data folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, holder: str = "a running node") -> None:
         super().__init__(
-            f"{folder} is in use by a running node; stop it first, or choose another --data folder"
+            f"{folder} is in use by {holder}; stop it first, or choose another --data folder"
         )
         self.folder = folder
 
@@ -63,6 +65,15 @@ class NotKnown(SimilisError):
         super().__init__(f"{what} {name} is not known here; {advice}")
         self.what = what
         self.name = name
+
+
+class BackupRefused(SimilisError):
+    """A folder that no backup can be written to, or none be restored from, for `reason`."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"backup {folder}: {reason}")
+        self.folder = folder
+        self.reason = reason
 
 
 class ObjectRefused(SimilisError):
@@ -150,6 +161,17 @@ class CommitmentPending(SimilisError):
     def __init__(self, destination: str) -> None:
         super().__init__(f"{destination} has not said yet whether it keeps the report")
         self.destination = destination
+
+
+class GenerationUnfit(SimilisError):
+    """Vectors by the model `model_id` that were not found in order, for `reason`."""
+
+    def __init__(self, model_id: str, reason: str) -> None:
+        super().__init__(
+            f"the vectors by {model_id} may not answer: {reason}; the former ones go on"
+        )
+        self.model_id = model_id
+        self.reason = reason
 
 
 class WorkerFailed(SimilisError):

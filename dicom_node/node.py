@@ -3,7 +3,7 @@
 Threads: two DICOM listeners (two more per association), HTTP (and a pool for its requests), one per
 embedding process, one for reports, one that sends, two for storage commitment, one for the quiet
 timers, one that saves the vectors, one that forgets guests, one that catalogues what came while
-the database was away.
+the database was away, one that follows the catalogue to another generation of vectors.
 """
 
 from dataclasses import replace
@@ -19,10 +19,11 @@ from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.retrieve import RetrieveService
 from dicom_node.answer.scp import query_listener
 from dicom_node.config import Config, Neighbours
+from dicom_node.generation import Generation, start_workers
 from dicom_node.listener import Listener
 from dicom_node.loops import Loops
 from dicom_node.operate.forget import forget_guests
-from dicom_node.parts import Parts, open_index, open_issuer, open_parts
+from dicom_node.parts import Parts, open_issuer, open_parts
 from dicom_node.pipeline import CommitStep, EmbedStep, ReportStep, SendStep, patience_of
 from dicom_node.receive.commitment import AnswerStep, Questions
 from dicom_node.receive.lifecycle import close_what_is_quiet
@@ -31,7 +32,6 @@ from dicom_node.receive.worker import Model, Worker
 from dicom_node.runner import Runner, Step
 from index.catalogue import Catalogue
 from index.errors import CatalogueError
-from index.search import Search
 from index.vectors import VectorIndex
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ log = structlog.get_logger()
 
 _SAVE_EVERY_S = 60.0
 _FORGET_EVERY_S = 1.0
+_FOLLOW_EVERY_S = 1.0
 _STOP_WITHIN_S = 5.0
 
 
@@ -54,7 +55,7 @@ class Node:
         self._workers: list[Worker] = []
         self._listeners: list[Listener] = []
         self._parts: Parts | None = None
-        self._index: VectorIndex | None = None
+        self._generation: Generation | None = None
         self._http: HttpServer | None = None
 
     @property
@@ -81,8 +82,10 @@ class Node:
 
     @property
     def model(self) -> Model:
-        """The encoder that the workers run."""
-        return self._workers[0].model
+        """The encoder whose vectors answer."""
+        if self._generation is None:
+            raise RuntimeError("the node has not been started")
+        return self._generation.now().model
 
     def start(self) -> None:
         """Start everything; return when all listeners answer.
@@ -101,26 +104,23 @@ class Node:
         parts.folder.lock()
         parts.store.sweep()
         parts.jobs.release(parts.name)
-        for _ in range(self.config.encoder.workers):
-            self._workers.append(Worker(self.config.encoder))
-        index = self._index = open_index(parts, self.model, background=True)
-        log.info("vectors_opened", vectors=len(index), engine=self.config.engine.value)
-        self._warn_of_other_models(parts.catalogue)
-        search = Search(parts.catalogue, index)
-        search.follow()
+        self._workers = start_workers(parts, self.config.encoder.workers)
+        generation = self._generation = Generation(parts, self._workers)
+        vectors = len(generation.now().index)
+        log.info("vectors_opened", vectors=vectors, engine=self.config.engine.value)
+        self._warn_of_lacking(parts.catalogue)
         issuer = open_issuer(parts, self._workers[0])
-        self._drive(parts, index, search, issuer)
+        self._drive(parts, generation, issuer)
         handlers = self._deliver(parts, issuer)
-        self._listen(parts, search, handlers)
+        self._listen(parts, generation, handlers)
 
-    def _listen(self, parts: Parts, search: Search, handlers: tuple[Any, ...]) -> None:
+    def _listen(self, parts: Parts, generation: Generation, handlers: tuple[Any, ...]) -> None:
         """Open the listeners."""
         config, dicom = self.config, self.config.dicom
         find = FindService(
             catalogue=parts.catalogue,
-            search=search,
+            current=generation.now,
             answer=config.answer,
-            encoder=self.model.version,
             retrieve_ae_title=config.answer.retrieve_ae_title or dicom.qr_ae_title,
         )
         peers = [*config.destinations.values(), *config.peers.values()]
@@ -164,7 +164,7 @@ class Node:
         )
         return HttpServer(config.http, service)
 
-    def _drive(self, parts: Parts, index: VectorIndex, search: Search, issuer: Issuer) -> None:
+    def _drive(self, parts: Parts, generation: Generation, issuer: Issuer) -> None:
         """Start the threads that take a series from its files to a report."""
         config, catalogue = self.config, parts.catalogue
         runner = Runner(parts.jobs, parts.name)
@@ -173,19 +173,20 @@ class Node:
                 worker,
                 catalogue=catalogue,
                 store=parts.store,
-                index=index,
+                current=generation.now,
                 timeout_s=config.encoder.timeout_s,
             )
             for worker in self._workers
         ]
         report = ReportStep(
-            config, catalogue=catalogue, search=search, issuer=issuer, jobs=parts.jobs
+            config, catalogue=catalogue, current=generation.now, issuer=issuer, jobs=parts.jobs
         )
         for step in (*embeds, report):
             self._loops.repeat(step.kind, partial(runner.next, step))
         self._loops.repeat("spool", parts.intake.make_up)
         self._loops.repeat("timers", partial(close_what_is_quiet, catalogue))
-        self._loops.every("save", _SAVE_EVERY_S, partial(tidy, index, search, catalogue))
+        self._loops.every("save", _SAVE_EVERY_S, partial(tidy, generation, catalogue))
+        self._loops.every("follow", _FOLLOW_EVERY_S, generation.follow)
         self._loops.every("guests", _FORGET_EVERY_S, partial(forget_guests, parts))
 
     def _deliver(self, parts: Parts, issuer: Issuer) -> tuple[Any, ...]:
@@ -206,13 +207,13 @@ class Node:
             self._loops.repeat(step.kind, partial(runner.next, step))
         return promises.handler, *questions.handlers
 
-    def _warn_of_other_models(self, catalogue: Catalogue) -> None:
+    def _warn_of_lacking(self, catalogue: Catalogue) -> None:
         lacking = len(catalogue.series_lacking(self.model.model_id))
         if lacking:
             log.warning(
                 "series_without_vectors",
                 series=lacking,
-                advice="another encoder made their vectors: run `similis check --repair`",
+                advice="of the encoder that answers: `similis check --repair` has them embedded",
             )
 
     def stop(self) -> None:
@@ -225,22 +226,25 @@ class Node:
         self._requestor.interrupt()
         for worker in self._workers:
             worker.interrupt()
-        if self._index is not None:
-            self._index.interrupt()
+        if self._generation is not None:
+            self._generation.now().index.interrupt()
         self._loops.join(_STOP_WITHIN_S)
         for worker in self._workers:
             worker.stop()
         if self._parts is not None:
-            if self._index is not None:
-                save(self._index)
-                self._index.close()
+            if self._generation is not None:
+                index = self._generation.now().index
+                save(index)
+                index.close()
             self._parts.close()
             self._parts.folder.unlock()
 
 
-def tidy(index: VectorIndex, search: Search, catalogue: Catalogue) -> None:
+def tidy(generation: Generation, catalogue: Catalogue) -> None:
     """Follow the catalogue, drop what it has replaced, then save."""
-    search.follow()
+    answering = generation.now()
+    answering.search.follow()
+    index = answering.index
     index.catch_up(catalogue)
     index.compact()
     catalogue.prune_changes()

@@ -151,7 +151,6 @@ def open_issuer(parts: Parts, worker: Worker, *, clock: Callable[[], datetime] =
         reports=parts.folder.reports,
         installation=parts.folder.installation(),
         destinations=parts.config.destinations,
-        algorithm=algorithm(worker.model),
         thumbnailer=worker,
         ae_title=parts.config.dicom.ae_title,
         clock=clock,

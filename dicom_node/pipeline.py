@@ -21,15 +21,16 @@ from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.send import reference_of, send
 from dicom_node.config import Answer, Config, Destination, Neighbours
 from dicom_node.errors import CommitmentPending, NotOffered, SendFailed
+from dicom_node.generation import Current
+from dicom_node.parts import algorithm
 from dicom_node.receive.store import Store
 from dicom_node.receive.worker import Embedded, Worker
 from dicom_node.runner import Patience
 from index.catalogue import Catalogue
+from index.errors import OtherGeneration
 from index.jobs import Job, JobKind, Jobs
 from index.records import ReportState, SeriesFiles
-from index.search import Search
 from index.states import State
-from index.vectors import VectorIndex
 
 log = structlog.get_logger()
 
@@ -59,22 +60,28 @@ class EmbedStep:
         *,
         catalogue: Catalogue,
         store: Store,
-        index: VectorIndex,
+        current: Current,
         timeout_s: float,
         settled: Callable[[State, str], None] = _unheard,
     ) -> None:
         self._worker = worker
         self._catalogue = catalogue
         self._store = store
-        self._index = index
+        self._current = current
         self._settled = settled
         self._series: SeriesFiles | None = None
         # Beside the limit: a worker that was lost is started first.
         self.lease_s = timeout_s + 2 * _LEASE_S
 
     def run(self, job: Job) -> None:
-        """Assemble, read, normalise and embed in the worker; keep and index what comes back."""
+        """Assemble, read, normalise and embed in the worker; keep and index what comes back.
+
+        Raises OtherGeneration where the worker's model is not, or no longer, the one that answers.
+        """
         self._series = None  # else a job that fails here would be given up for the one before
+        answering = self._current().model.model_id
+        if self._worker.model.model_id != answering:
+            raise OtherGeneration(self._worker.model.model_id, answering)
         series = self._series = self._catalogue.series_files(job.subject_id)
         paths = tuple(self._store.path(file.relative_path) for file in series.files)
         embedded = self._worker.embed(paths)
@@ -95,11 +102,13 @@ class EmbedStep:
             self._quarantine(self._series, reason)
 
     def _keep(self, series: SeriesFiles, embedded: Embedded) -> None:
-        clips, model_id = embedded.clips, self._worker.model.model_id
+        clips, model_id = embedded.clips, embedded.model_id
         saved = self._catalogue.save_clips(series.series_id, series.revision, model_id, clips)
         if saved:  # else a later revision was faster
-            vectors = np.stack([clip.vector for clip in clips])
-            self._index.add(np.array(saved, dtype=np.int64), vectors)
+            index = self._current().index
+            if index.model_id == model_id:  # else it has come level with the catalogue since
+                vectors = np.stack([clip.vector for clip in clips])
+                index.add(np.array(saved, dtype=np.int64), vectors)
             self._settled(self._catalogue.mark_indexed(series.series_id, series.revision), "")
             log.info(
                 "series_indexed",
@@ -124,14 +133,14 @@ class ReportStep:
         config: Config,
         *,
         catalogue: Catalogue,
-        search: Search,
+        current: Current,
         issuer: Issuer,
         jobs: Jobs,
     ) -> None:
         self._destinations = tuple(config.destinations)
         self._filters = report_filters(config.answer)
         self._catalogue = catalogue
-        self._search = search
+        self._current = current
         self._issuer = issuer
         self._jobs = jobs
         self.patience = patience_of(config.answer)
@@ -144,7 +153,8 @@ class ReportStep:
         A job for one destination is its inquiry: it gets the last report again, at least.
         """
         study_uid = self._catalogue.study_uid(job.subject_id)
-        answered = similar_to_study(self._catalogue, self._search, study_uid, self._filters)
+        answering = self._current()
+        answered = similar_to_study(self._catalogue, answering.search, study_uid, self._filters)
         if answered is None:
             if job.destination:
                 log.warning("inquiry_without_vectors", study=study_uid, to=job.destination)
@@ -153,7 +163,7 @@ class ReportStep:
         for destination in self._destinations:
             if job.destination not in ("", destination):
                 continue
-            self._issuer.issue(answered, destination)
+            self._issuer.issue(answered, destination, algorithm(answering.model))
             last = self._catalogue.last_report(job.subject_id, destination)
             if last is not None and last.state in owed:
                 self._jobs.enqueue(JobKind.SEND, last.id, destination=destination)

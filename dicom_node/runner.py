@@ -12,7 +12,7 @@ import structlog
 
 from dicom_node.errors import SimilisError, WorkerStopped, WorkerUnavailable
 from dicom_node.log import fault_of
-from index.errors import DatabaseUnavailable, StudyChanged, UnknownKey
+from index.errors import DatabaseUnavailable, OtherGeneration, StudyChanged, UnknownKey
 from index.jobs import Job, JobKind, Jobs
 
 log = structlog.get_logger()
@@ -95,6 +95,10 @@ class Runner:
         except StudyChanged as error:
             log.info("report_overtaken", reason=str(error))
             self._jobs.give_back(job, delay_s=_OVERTAKEN_S)
+        except OtherGeneration as error:
+            log.info("waiting_for_encoder", reason=str(error))
+            self._jobs.give_back(job, delay_s=_OVERTAKEN_S)
+            return False
         except UnknownKey as error:
             log.info("job_without_subject", kind=step.kind, reason=str(error))  # it was forgotten
             self._jobs.finish(job)

@@ -1,4 +1,4 @@
-"""The study catalogue: one object in eleven parts, each a file of its own.
+"""The study catalogue: one object in thirteen parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -7,10 +7,12 @@
 | `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
 | `changes.Changes` | tells what changed | bookmark, changes, prune_changes, … |
+| `generations.Generations` | knows who answers | answering_generation, swap_generation … |
 | `gallery.Gallery` | is searched | members, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
 | `removal.Removal` | forgets | belongings, forget_study, time_guests, forget_guest, … |
+| `repairs.Repairs` | is put right | lose_version, unfit_vectors, … |
 | `matching.Matching` | is queried | matching_studies, matching_series, selected_files, … |
 | `lookups.Lookups` | answers | series_files, instance_file, study_row, counts, … |
 
@@ -23,12 +25,14 @@ from __future__ import annotations
 from index.commitments import Commitments
 from index.embeddings import Embeddings
 from index.gallery import Gallery
+from index.generations import Generations
 from index.inquiries import Inquiries
 from index.intake import Intake
 from index.lifecycle import Lifecycle
 from index.lookups import Lookups
 from index.matching import Matching
 from index.removal import Removal
+from index.repairs import Repairs
 from index.reports import Reports
 
 
@@ -37,10 +41,12 @@ class Catalogue(
     Inquiries,
     Lifecycle,
     Embeddings,
+    Generations,
     Gallery,
     Reports,
     Commitments,
     Removal,
+    Repairs,
     Matching,
     Lookups,
 ):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import wraps
 from hashlib import blake2b
@@ -260,16 +260,49 @@ def migrate(engine: Engine) -> None:
 
     Of two nodes that start at once one waits for the other.
     """
-    config = Config()
-    folder = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", folder.replace("%", "%%"))  # as configparser wants
-    script = ScriptDirectory.from_config(config)
+    config = _migrations()
     immediate = engine.execution_options(**{_BEGIN: "IMMEDIATE"})
     with _translated(engine), immediate.begin() as connection:
         hold(connection, _SCHEMA)
         found = MigrationContext.configure(connection).get_current_revision()
-        known = {revision.revision for revision in script.walk_revisions()}
-        if found is not None and found not in known:
-            raise SchemaMismatch(found, script.get_current_head() or "none")
+        if found is not None:
+            check_schema(found)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def copy_database(engine: Engine, target: Path) -> None:
+    """Copy a SQLite database as it is at one moment, into a new file, while it is written to.
+
+    By SQLite's online backup (https://www.sqlite.org/backup.html), in one step: writers go on, in
+    their log. Raises CatalogueFull, DatabaseUnavailable.
+    """
+    with _translated(engine), closing(engine.raw_connection()) as connection:
+        source = connection.driver_connection
+        if not isinstance(source, sqlite3.Connection):
+            raise DatabaseUnavailable(str(target), "only SQLite is copied as a file")
+        try:
+            with closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+        except sqlite3.Error as error:
+            kind = CatalogueFull if any(said in str(error) for said in _FULL) else None
+            raise (kind or DatabaseUnavailable)(str(target), str(error)) from error
+
+
+def newest_schema() -> str:
+    """Return the schema that `migrate` leads to."""
+    return ScriptDirectory.from_config(_migrations()).get_current_head() or "none"
+
+
+def check_schema(found: str) -> None:
+    """Refuse a schema that this version does not know; raises SchemaMismatch."""
+    script = ScriptDirectory.from_config(_migrations())
+    if found not in {revision.revision for revision in script.walk_revisions()}:
+        raise SchemaMismatch(found, script.get_current_head() or "none")
+
+
+def _migrations() -> Config:
+    config = Config()
+    folder = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # as configparser wants
+    return config

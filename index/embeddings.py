@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, delete, exists, func, insert, select
+from sqlalchemy import Connection, Select, delete, exists, func, insert, select
 
 from index.db import Database, repeated
+from index.generations import check_answering
 from index.lifecycle import held_series, move_series, put_aside, study_revision
 from index.models import Clip, Embedding, Series, Study
 from index.records import ClipRecord, PatientKey, StudyVectors, VectorSource
@@ -36,36 +37,34 @@ class Embeddings(Database):
 
         The series becomes EMBEDDED, or SKIPPED when there are no clips, unless it changed since
         `revision`: then the clips serve until the next round. Clips of an older revision than
-        those kept change nothing and get no ids. Raises BadVector and UnknownKey.
+        those kept change nothing and get no ids. Raises BadVector and UnknownKey, and
+        OtherGeneration where another model's vectors answer.
         """
         vectors = [unit_rows(clip.vector)[0] for clip in clips]
         with self.writing() as connection:
-            held_series(connection, series_id)  # or its study was forgotten meanwhile
-            kept = _kept(connection, series_id, model_id)
-            if any(row_revision > revision for _, row_revision in kept):
+            check_answering(connection, model_id)
+            if not _gives_way(connection, series_id, revision, model_id):
                 return ()
             if not clips:
                 reason = "It holds nothing that can be embedded."
                 put_aside(connection, series_id, revision, Event.SKIP, reason)
                 return ()
-            connection.execute(delete(Embedding).where(Embedding.id.in_([key for key, _ in kept])))
-            rows = [
-                {
-                    "clip_id": clip_id,
-                    "model_id": model_id,
-                    "revision": revision,
-                    "decoder": clip.decoder,
-                    "vector": vector.astype(STORED).tobytes(),
-                }
-                for clip, clip_id, vector in zip(
-                    clips, _clip_ids(connection, series_id, clips), vectors, strict=True
-                )
-            ]
-            inserted = insert(Embedding).returning(Embedding.id, sort_by_parameter_order=True)
-            ids = tuple(connection.execute(inserted, rows).scalars())
-            _delete_bare_clips(connection, series_id)
+            ids = _replace(connection, series_id, revision, model_id, clips, vectors)
             move_series(connection, series_id, revision, Event.EMBED)
             return ids
+
+    def fill_clips(
+        self, series_id: int, revision: int, model_id: str, clips: Sequence[ClipRecord]
+    ) -> tuple[int, ...]:
+        """Put clips in the place of a series' clips by a model that need not answer (yet).
+
+        The series stays as it is; else as `save_clips`.
+        """
+        vectors = [unit_rows(clip.vector)[0] for clip in clips]
+        with self.writing() as connection:
+            if not _gives_way(connection, series_id, revision, model_id) or not clips:
+                return ()
+            return _replace(connection, series_id, revision, model_id, clips, vectors)
 
     def embedding_ids(self, model_id: str) -> Ids:
         """Return the ids of all vectors by a model, ascending."""
@@ -97,6 +96,22 @@ class Embeddings(Database):
             np.array(present, dtype=np.int64),
             stored.astype(np.float32).reshape(len(present), -1 if present else 0),
         )
+
+    def series_vectors(self, series_id: int, model_id: str, revision: int) -> Vectors:
+        """Return a series' vectors (N, D) by a model at a revision, in the order of its clips."""
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(Embedding.vector)
+                .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
+                .where(
+                    Clip.series_id == series_id,
+                    Embedding.model_id == model_id,
+                    Embedding.revision == revision,
+                )
+                .order_by(Clip.position)
+            ).scalars()
+            stored = [np.frombuffer(vector, STORED) for vector in rows]
+        return np.stack(stored).astype(np.float32) if stored else np.empty((0, 0), np.float32)
 
     def series_lacking(self, model_id: str) -> tuple[int, ...]:
         """Return the indexed series whose vectors by this model are missing or out of date."""
@@ -166,15 +181,48 @@ def _vectors(connection: Connection, clip_ids: Sequence[int], model_id: str) -> 
     }
 
 
-def _kept(connection: Connection, series_id: int, model_id: str) -> list[tuple[int, int]]:
-    """Return id and revision of a series' vectors by a model."""
-    rows = connection.execute(
-        select(Embedding.id, Embedding.revision)
+def _gives_way(connection: Connection, series_id: int, revision: int, model_id: str) -> bool:
+    """Tell whether a series has no vectors by a model of a later revision; raises UnknownKey."""
+    held_series(connection, series_id)  # or its study was forgotten meanwhile
+    later = select(_of_series(series_id, model_id).where(Embedding.revision > revision).exists())
+    return not connection.execute(later).scalar_one()
+
+
+def _of_series(series_id: int, model_id: str) -> Select[int]:
+    return (
+        select(Embedding.id)
         .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
         .where(Clip.series_id == series_id, Embedding.model_id == model_id)
-        .order_by(Clip.position)
     )
-    return [(key, revision) for key, revision in rows]
+
+
+def _replace(
+    connection: Connection,
+    series_id: int,
+    revision: int,
+    model_id: str,
+    clips: Sequence[ClipRecord],
+    vectors: Sequence[Vectors],
+) -> tuple[int, ...]:
+    """Delete a series' vectors by a model and insert these; return their ids."""
+    kept = connection.execute(_of_series(series_id, model_id)).scalars().all()
+    connection.execute(delete(Embedding).where(Embedding.id.in_(kept)))
+    rows = [
+        {
+            "clip_id": clip_id,
+            "model_id": model_id,
+            "revision": revision,
+            "decoder": clip.decoder,
+            "vector": vector.astype(STORED).tobytes(),
+        }
+        for clip, clip_id, vector in zip(
+            clips, _clip_ids(connection, series_id, clips), vectors, strict=True
+        )
+    ]
+    inserted = insert(Embedding).returning(Embedding.id, sort_by_parameter_order=True)
+    ids = tuple(connection.execute(inserted, rows).scalars())
+    _delete_bare_clips(connection, series_id)
+    return ids
 
 
 def _clip_ids(connection: Connection, series_id: int, clips: Sequence[ClipRecord]) -> list[int]:

@@ -11,6 +11,8 @@
     ├── UnknownTransition       an event that a state does not allow (a programming error)
     ├── UnknownKey              no row has this key (any more)
     ├── KeptElsewhere           an instance of a guest that a kept study already has
+    ├── OtherGeneration         vectors of a model that does not answer (any more)
+    ├── UnknownGeneration       no generation is by this model
     ├── BadVector               a vector that may not enter: wrong length, not finite, not unit
     ├── BadQuery                a search that cannot be answered as asked
     └── IndexNotSaved           the vector file could not be written; the catalogue is unharmed
@@ -130,6 +132,23 @@ class KeptElsewhere(CatalogueError):
     def __init__(self, sop_instance_uid: str) -> None:
         self.sop_instance_uid = sop_instance_uid
         super().__init__(f"The instance {sop_instance_uid} is kept as part of another study.")
+
+
+class OtherGeneration(CatalogueError):
+    """Vectors by `model_id`, while those by `answering` answer."""
+
+    def __init__(self, model_id: str, answering: str) -> None:
+        self.model_id = model_id
+        self.answering = answering
+        super().__init__(f"The model {model_id} made the vectors, but those of {answering} answer.")
+
+
+class UnknownGeneration(CatalogueError):
+    """No generation has the model `model_id`."""
+
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        super().__init__(f"No vectors by the model {model_id} are kept; run `similis reindex`.")
 
 
 class BadVector(CatalogueError):

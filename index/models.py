@@ -57,7 +57,8 @@ class CommitmentState(StrEnum):
     OVERTAKEN = "overtaken"  # another's answer was that, and the report was sent again
 
 
-def _choice(kind: type[StrEnum]) -> Enum:
+def choice(kind: type[StrEnum]) -> Enum:
+    """Return the type of a column that holds one of these, as text."""
     return Enum(
         kind,
         native_enum=False,
@@ -67,9 +68,9 @@ def _choice(kind: type[StrEnum]) -> Enum:
     )
 
 
-_BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only INTEGER keys
+BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only INTEGER keys
 
-Key = Annotated[int, mapped_column(_BIG, primary_key=True, autoincrement=True)]
+Key = Annotated[int, mapped_column(BIG, primary_key=True, autoincrement=True)]
 Uid = Annotated[str, mapped_column(String(UID_LENGTH))]
 Label = Annotated[str, mapped_column(String(TEXT_LENGTH))]
 Moment = Annotated[float, mapped_column(Double)]
@@ -77,7 +78,7 @@ Score = Annotated[float, mapped_column(Double)]
 # Jobs, workers and the vector index hold keys while a study is forgotten: SQLite would give the
 # highest again.
 NEVER_REUSED = {"sqlite_autoincrement": True}
-Choices = {kind: _choice(kind) for kind in (State, ReportState, JobKind, JobState, CommitmentState)}
+Choices = {kind: choice(kind) for kind in (State, ReportState, JobKind, JobState, CommitmentState)}
 
 
 class Base(DeclarativeBase):
@@ -146,7 +147,7 @@ class Series(Timed, Base):
     )
 
     id: Mapped[Key]
-    study_id: Mapped[int] = mapped_column(_BIG, ForeignKey("study.id", ondelete="CASCADE"))
+    study_id: Mapped[int] = mapped_column(BIG, ForeignKey("study.id", ondelete="CASCADE"))
     series_instance_uid: Mapped[Uid]
     modality: Mapped[Label]
     body_part_examined: Mapped[Label]
@@ -164,7 +165,7 @@ class Inquiry(Base):
     __tablename__ = "inquiry"
 
     study_id: Mapped[int] = mapped_column(
-        _BIG, ForeignKey("study.id", ondelete="CASCADE"), primary_key=True
+        BIG, ForeignKey("study.id", ondelete="CASCADE"), primary_key=True
     )
     destination: Mapped[Label] = mapped_column(primary_key=True)
     asked_at: Mapped[Moment]
@@ -178,7 +179,7 @@ class Instance(Base):
     __table_args__ = (UniqueConstraint("sop_instance_uid", "sha256"), Index(None, "series_id"))
 
     id: Mapped[Key]
-    series_id: Mapped[int] = mapped_column(_BIG, ForeignKey("series.id", ondelete="CASCADE"))
+    series_id: Mapped[int] = mapped_column(BIG, ForeignKey("series.id", ondelete="CASCADE"))
     sop_instance_uid: Mapped[Uid]
     sop_class_uid: Mapped[Uid]
     instance_number: Mapped[Label]
@@ -197,7 +198,7 @@ class Clip(Base):
     __table_args__ = (Index(None, "series_id"), NEVER_REUSED)
 
     id: Mapped[Key]
-    series_id: Mapped[int] = mapped_column(_BIG, ForeignKey("series.id", ondelete="CASCADE"))
+    series_id: Mapped[int] = mapped_column(BIG, ForeignKey("series.id", ondelete="CASCADE"))
     position: Mapped[int]  # in the order in which the series gave its clips, from 0
     kind: Mapped[Label]
     frames: Mapped[int]
@@ -219,7 +220,7 @@ class Embedding(Base):
     )
 
     id: Mapped[Key]
-    clip_id: Mapped[int] = mapped_column(_BIG, ForeignKey("clip.id", ondelete="CASCADE"))
+    clip_id: Mapped[int] = mapped_column(BIG, ForeignKey("clip.id", ondelete="CASCADE"))
     model_id: Mapped[Uid]
     revision: Mapped[int]
     decoder: Mapped[Label]
@@ -233,8 +234,8 @@ class Change(Base):
     __table_args__ = (Index(None, "transaction_id"), NEVER_REUSED)
 
     id: Mapped[Key]
-    transaction_id: Mapped[int] = mapped_column(_BIG)  # PostgreSQL's; 0 on SQLite
-    embedding_id: Mapped[int] = mapped_column(_BIG)
+    transaction_id: Mapped[int] = mapped_column(BIG)  # PostgreSQL's; 0 on SQLite
+    embedding_id: Mapped[int] = mapped_column(BIG)
 
 
 class Report(Base):
@@ -251,7 +252,7 @@ class Report(Base):
     number: Mapped[int]
     created_at: Mapped[Moment]
     state: Mapped[ReportState]
-    study_id: Mapped[int] = mapped_column(_BIG, ForeignKey("study.id", ondelete="CASCADE"))
+    study_id: Mapped[int] = mapped_column(BIG, ForeignKey("study.id", ondelete="CASCADE"))
     destination: Mapped[Label]
     sop_instance_uid: Mapped[Uid]
     series_instance_uid: Mapped[Uid]
@@ -268,7 +269,7 @@ class ReportCase(Base):
     __table_args__ = (Index(None, "study_instance_uid"),)
 
     report_id: Mapped[int] = mapped_column(
-        _BIG, ForeignKey("report.id", ondelete="CASCADE"), primary_key=True
+        BIG, ForeignKey("report.id", ondelete="CASCADE"), primary_key=True
     )
     rank: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     score: Mapped[Score]
@@ -282,7 +283,7 @@ class ReportAttachment(Base):
     __table_args__ = (Index(None, "report_id"),)
 
     sop_instance_uid: Mapped[Uid] = mapped_column(primary_key=True)
-    report_id: Mapped[int] = mapped_column(_BIG, ForeignKey("report.id", ondelete="CASCADE"))
+    report_id: Mapped[int] = mapped_column(BIG, ForeignKey("report.id", ondelete="CASCADE"))
     sop_class_uid: Mapped[Uid]
     relative_path: Mapped[str] = mapped_column(Text)
 
@@ -294,7 +295,7 @@ class Commitment(Base):
     __table_args__ = (Index(None, "report_id"),)
 
     transaction_uid: Mapped[Uid] = mapped_column(primary_key=True)
-    report_id: Mapped[int] = mapped_column(_BIG, ForeignKey("report.id", ondelete="CASCADE"))
+    report_id: Mapped[int] = mapped_column(BIG, ForeignKey("report.id", ondelete="CASCADE"))
     state: Mapped[CommitmentState]
 
 
@@ -339,7 +340,7 @@ class Job(Base):
 
     id: Mapped[Key]
     kind: Mapped[JobKind]
-    subject_id: Mapped[int] = mapped_column(_BIG)
+    subject_id: Mapped[int] = mapped_column(BIG)
     destination: Mapped[Label]
     state: Mapped[JobState]
     due_at: Mapped[Moment]  # for RUNNING: when the lease ends

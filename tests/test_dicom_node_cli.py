@@ -27,6 +27,7 @@ from index.lookups import Counts
 from training import phantoms
 
 GOLDEN = Path(__file__).parent / "golden"
+AGREE = "Files, rows, vectors and graph agree.\n"
 COMMANDS = (
     "",
     "serve",
@@ -39,6 +40,9 @@ COMMANDS = (
     "train",
     "status",
     "check",
+    "reindex",
+    "backup",
+    "restore",
     "config",
     "migrate-database",
     "finish",
@@ -216,7 +220,7 @@ def test_bad_usage_is_exit_code_2_with_the_option_at_fault(
 def test_check_finds_nothing_where_nothing_is_wrong(library: Library) -> None:
     said = similis("check", data=library.data)
 
-    assert said.stdout == "Files, rows and vectors agree.\n"
+    assert said.stdout == AGREE
 
 
 def test_check_names_what_is_wrong_and_repairs_what_it_can(
@@ -237,7 +241,7 @@ def test_check_names_what_is_wrong_and_repairs_what_it_can(
     torn = store / "00" / f"{'0' * 64}.dcm"
     torn.write_bytes(b"half of a fi")
 
-    found = findings(similis("check", "--json", data=data, expect=1))
+    found = findings(similis("check", "--json", "--read", data=data, expect=1))
     assert found == {
         str(gone): "a row whose file is gone",
         str(damaged): "a file that is not what was received",
@@ -245,9 +249,17 @@ def test_check_names_what_is_wrong_and_repairs_what_it_can(
         str(torn.relative_to(store)): "a damaged file without a row",
     }
 
-    repaired = similis("check", "--json", "--repair", data=data, expect=1)
-    done = {row["subject"]: row["done"] for row in json.loads(repaired.stdout)}
-    assert done[orphan] == "taken in"
+    repaired = similis("check", "--json", "--read", "--repair", data=data, expect=1)
+    outcomes = {row["subject"]: row["outcome"] for row in json.loads(repaired.stdout)}
+    assert outcomes == {
+        str(gone): "beyond repair",
+        str(damaged): "beyond repair",
+        orphan: "repaired",
+        str(torn.relative_to(store)): "repaired",
+    }
+    assert counts_of(data).instances == 7
+    similis("import", library.source, data=data)  # what was lost is sent again
+    assert similis("check", "--read", "--repair", data=data).stdout == AGREE
     assert counts_of(data).instances == 9
 
 

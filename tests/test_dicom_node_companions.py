@@ -46,7 +46,6 @@ class Grey:
 def companions(thumbnailer: Grey, find: Callable[[str], Path | None]) -> Companions:
     uids = count(2001)
     return Companions(
-        algorithm=ALGORITHM,
         device_uid="2.25.1234567890",
         thumbnailer=thumbnailer,
         find=find,
@@ -67,6 +66,7 @@ def beside(
         destination,
         query=evidence(image or header()),
         ranking=ranking() if found is None else found,
+        algorithm=ALGORITHM,
     )
     return list(made)
 
@@ -172,7 +172,7 @@ def test_a_picture_that_kills_the_worker_does_not_hold_up_the_sheet() -> None:
 def test_a_deleted_picture_is_not_asked_for() -> None:
     grey = Grey()
     made = companions(grey, lambda uid: None).beside(
-        IDENTITY, BOTH, query=evidence(header()), ranking=ranking(1)
+        IDENTITY, BOTH, query=evidence(header()), ranking=ranking(1), algorithm=ALGORITHM
     )
     assert len(list(made)) == 2
     assert grey.asked == []

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.config import Config, Encoding
-from dicom_node.parts import open_index, open_parts
+from dicom_node.generation import Generation
+from dicom_node.parts import open_parts
 from dicom_node.pipeline import EmbedStep
 from dicom_node.receive.worker import Worker
 from index.errors import UnknownKey
@@ -25,7 +26,7 @@ def test_a_job_that_fails_before_its_series_is_known_puts_no_other_aside(tmp_pat
         worker,
         catalogue=parts.catalogue,
         store=parts.store,
-        index=open_index(parts, worker.model),
+        current=Generation(parts, [worker]).now,
         timeout_s=encoder.timeout_s,
     )
     try:

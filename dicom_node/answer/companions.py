@@ -45,7 +45,6 @@ class Thumbnailer(Protocol):
 class Companions:
     """Makes the documents of one installation; `find` returns the file of a kept instance."""
 
-    algorithm: Algorithm
     device_uid: str
     thumbnailer: Thumbnailer
     find: Callable[[str], Path | None]
@@ -58,19 +57,20 @@ class Companions:
         *,
         query: QueryEvidence,
         ranking: Ranking,
+        algorithm: Algorithm,
     ) -> Iterator[Dataset]:
         """Yield what `destination` gets beside a report; nothing where no case was found."""
         if not (destination.contact_sheet or destination.pdf):
             return
         pages = contact_sheet(
-            query, ranking, self.algorithm, secret=report.secret, picture=self._picture
+            query, ranking, algorithm, secret=report.secret, picture=self._picture
         )
         if destination.contact_sheet:
             for number, page in enumerate(pages):
                 yield secondary_capture(
                     page,
                     query=query,
-                    algorithm=self.algorithm,
+                    algorithm=algorithm,
                     device_uid=self.device_uid,
                     identity=self._identity(report, _SHEET_SERIES, number),
                 )
@@ -78,7 +78,7 @@ class Companions:
             yield encapsulated_pdf(
                 pages,
                 query=query,
-                algorithm=self.algorithm,
+                algorithm=algorithm,
                 device_uid=self.device_uid,
                 identity=self._identity(report, _PDF_SERIES, 0),
             )

@@ -18,13 +18,13 @@ from dicom_node.answer.question import Question, Scope, read_question
 from dicom_node.answer.response import Answers, Asked, Elements, SimilarResponder
 from dicom_node.config import Answer
 from dicom_node.errors import NotIndexed, QueryRefused
+from dicom_node.generation import Answering, Current
 from dicom_node.listener import failure, peer
 from index.attributes import ATTRIBUTES, Level
 from index.catalogue import Catalogue
 from index.criteria import Key
 from index.matches import Match, SeriesRow
 from index.records import Case, StudyRow
-from index.search import Search
 from index.states import State
 
 log = structlog.get_logger()
@@ -41,9 +41,8 @@ class FindService:
     """Where cases come from and how answers are written."""
 
     catalogue: Catalogue
-    search: Search
+    current: Current
     answer: Answer
-    encoder: str
     retrieve_ae_title: str
 
 
@@ -78,12 +77,13 @@ def similar_answers(
     study_uid = _example_study(question, service.catalogue)
     if question.scope in (Scope.SAME_MODALITY, Scope.SAME_BODY_PART):
         question = _with_scope(question, study_uid, service.catalogue)
-    answered = _search(service, study_uid, question, is_listening)
-    if answered is None:
+    found = _search(service, study_uid, question, is_listening)
+    if found is None:
         known = service.catalogue.study_row(study_uid)
         state = known.state if known is not None else None
         raise NotIndexed(study_uid, state or "", is_coming=state in _UNSETTLED)
-    return _cases(service, identifier, question, answered)
+    answering, answered = found
+    return _cases(service, identifier, question, answered, encoder=answering.model.version)
 
 
 def _example_study(question: Question, catalogue: Catalogue) -> str:
@@ -123,20 +123,23 @@ def _shared(what: str, values: set[str]) -> str:
 
 def _search(
     service: FindService, study_uid: str, question: Question, is_listening: Callable[[], bool]
-) -> Answered | None:
+) -> tuple[Answering, Answered] | None:
     """Rank the cases; wait a little for an example that is on its way into the index."""
     deadline = time.monotonic() + service.answer.wait_s
     while True:
+        answering = service.current()
         answered = similar_to_study(
             service.catalogue,
-            service.search,
+            answering.search,
             study_uid,
             question.filters,
             series=question.series,
             instance=question.instance,
         )
-        if answered is not None or time.monotonic() >= deadline:
-            return answered
+        if answered is not None:
+            return answering, answered
+        if time.monotonic() >= deadline:
+            return None
         known = service.catalogue.study_row(study_uid)
         if known is None or known.state not in _UNSETTLED or not is_listening():
             return None
@@ -144,12 +147,17 @@ def _search(
 
 
 def _cases(
-    service: FindService, identifier: Identifier, question: Question, answered: Answered
+    service: FindService,
+    identifier: Identifier,
+    question: Question,
+    answered: Answered,
+    *,
+    encoder: str,
 ) -> Iterator[tuple[int, Elements]]:
     ranking = answered.ranking
     responder = SimilarResponder(
         identifier,
-        Asked(question, answered.query.study_instance_uid, ranking, service.encoder),
+        Asked(question, answered.query.study_instance_uid, ranking, encoder),
         retrieve_ae_title=service.retrieve_ae_title,
         decorate=service.answer.decorate,
     )

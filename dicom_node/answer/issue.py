@@ -56,7 +56,6 @@ class Issuer:
         reports: Path,
         installation: Installation,
         destinations: Mapping[str, Destination],
-        algorithm: Algorithm,
         thumbnailer: Thumbnailer,
         ae_title: str,
         clock: Callable[[], datetime],
@@ -67,22 +66,21 @@ class Issuer:
         self._reports = reports
         self._installation = installation
         self._destinations = destinations
-        self._algorithm = algorithm
         self._ae_title = ae_title
         self._clock = clock
         self._new_uid = new_uid
         self._companions = Companions(
-            algorithm=algorithm,
             device_uid=installation.device_uid,
             thumbnailer=thumbnailer,
             find=self._find,
             new_uid=new_uid,
         )
 
-    def issue(self, answered: Answered, destination: str) -> None:
+    def issue(self, answered: Answered, destination: str, algorithm: Algorithm) -> None:
         """Keep a report for `destination` and have it sent, unless the last one says the same.
 
-        Raises StudyChanged or UnknownKey when the study changed or was forgotten meanwhile.
+        `algorithm` is what ranked the cases. Raises StudyChanged or UnknownKey when the study
+        changed or was forgotten meanwhile.
         """
         last = self._catalogue.last_report(answered.query.study_id, destination)
         linked = self._destinations[destination].neighbours is Neighbours.LINKED
@@ -95,6 +93,7 @@ class Issuer:
             answered.ranking,
             self._identity(superseded),
             self._destinations[destination],
+            algorithm,
         )
         report = NewReport(
             study_id=answered.query.study_id,
@@ -135,12 +134,13 @@ class Issuer:
         ranking: Ranking,
         identity: ReportIdentity,
         destination: Destination,
+        algorithm: Algorithm,
     ) -> list[Dataset]:
         """Return the report, then what goes out beside it."""
         report = build_report(
             query=query,
             ranking=ranking,
-            algorithm=self._algorithm,
+            algorithm=algorithm,
             options=ReportOptions(
                 ae_title=self._ae_title,
                 device_uid=self._installation.device_uid,
@@ -149,7 +149,9 @@ class Issuer:
             identity=identity,
             linked=self._linked(ranking) if destination.neighbours is Neighbours.LINKED else {},
         )
-        beside = self._companions.beside(identity, destination, query=query, ranking=ranking)
+        beside = self._companions.beside(
+            identity, destination, query=query, ranking=ranking, algorithm=algorithm
+        )
         return [report, *beside]
 
     def _keep(self, report: NewReport, documents: Sequence[Dataset]) -> None:

@@ -3,6 +3,7 @@
 import typer
 
 from dicom_node.cli import (
+    backup,
     check,
     config,
     demo,
@@ -13,6 +14,8 @@ from dicom_node.cli import (
     forget,
     import_,
     migrate_database,
+    reindex,
+    restore,
     retry,
     serve,
     show,
@@ -38,6 +41,9 @@ app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)
 app.command("check")(check.check)
+app.command("reindex")(reindex.reindex)
+app.command("backup")(backup.backup)
+app.command("restore")(restore.restore)
 app.command("config")(config.config)
 app.command("migrate-database")(migrate_database.migrate_database)
 app.command("train")(train.train)

@@ -1,5 +1,6 @@
-"""`similis check`: do files, rows and vectors agree?"""
+"""`similis check`: do files, rows, vectors and the graph agree?"""
 
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
@@ -15,33 +16,44 @@ from dicom_node.cli.options import (
     progress,
 )
 from dicom_node.operate.check import check as findings_of
-from dicom_node.operate.check import repair as repair_one
-from dicom_node.parts import configured_encoder, existing_parts
+from dicom_node.operate.repair import Outcome
+from dicom_node.operate.repair import repair as repair_one
+from dicom_node.parts import existing_parts
 
 
 def check(
     repair: Annotated[
         bool, typer.Option("--repair", help="Do what can be done, and say what was done.")
     ] = False,
+    read: Annotated[
+        bool, typer.Option("--read", help="Read and hash every kept file, not only its size.")
+    ] = False,
     data: DataOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Read every kept file and compare files, rows and vectors; exit code 1 if they differ."""
+    """Compare files, rows, vectors and the graph; exit code 1 if they differ.
+
+    After --repair, 1 if something was beyond repair.
+    """
     parts = existing_parts(configured(config, data))
-    model = configured_encoder(parts.config.encoder)
     try:
         with progress() as bars:
             bar = bars.add_task("checking", total=None)
-            findings = list(findings_of(parts, model, lambda n: bars.advance(bar, n)))
-        rows = [(f.trouble, f.subject, repair_one(parts, f) if repair else "") for f in findings]
+            findings = list(findings_of(parts, lambda n: bars.advance(bar, n), read=read))
+        done = [repair_one(parts, finding) for finding in findings] if repair else []
     finally:
         parts.close()
+    rows = [
+        (found.trouble, found.subject, one.outcome if one else "", one.what if one else "")
+        for found, one in zip_longest(findings, done)
+    ]
+    columns = ("trouble", "subject", "outcome", "done")
     if json:
-        print_json([{"trouble": t, "subject": s, "done": d} for t, s, d in rows])
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif rows:
-        print_table("Check", ("trouble", "subject", "done"), rows)
+        print_table("Check", columns, rows)
     else:
-        typer.echo("Files, rows and vectors agree.")
-    if findings:
+        typer.echo("Files, rows, vectors and graph agree.")
+    if len(done) < len(findings) or any(one.outcome is Outcome.BEYOND for one in done):
         raise typer.Exit(FAILED)

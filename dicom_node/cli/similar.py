@@ -17,12 +17,11 @@ from dicom_node.cli.options import (
     print_table,
 )
 from dicom_node.errors import NotKnown, SimilisError
+from dicom_node.generation import Answering, answering_model, open_answering, start_workers
 from dicom_node.operate.example import embed_example
 from dicom_node.operate.sources import files_below
-from dicom_node.parts import Parts, configured_encoder, existing_parts, open_index
-from dicom_node.receive.worker import Model, Worker
+from dicom_node.parts import Parts, existing_parts
 from index.records import Case, Ranking
-from index.search import Search
 
 _COLUMNS = ("rank", "score", "modality", "body part", "date", "description", "study")
 
@@ -50,13 +49,13 @@ def similar(
         same_patient=same_patient,
         minimum_score=parts.config.answer.minimum_score,
     )
-    model = configured_encoder(parts.config.encoder)
+    model = answering_model(parts)
     try:
         asked = files_or_uid(example)
         if isinstance(asked, str):
-            ranking = _like_study(parts, model, asked, filters)
+            ranking = _like_study(parts, asked, filters)
         else:
-            ranking = _like_files(parts, model, asked, filters)
+            ranking = _like_files(parts, asked, filters)
     finally:
         parts.close()
     _print(ranking, json)
@@ -64,9 +63,9 @@ def similar(
         typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
 
 
-def _like_study(parts: Parts, model: Model, uid: str, filters: Filters) -> Ranking:
-    index = open_index(parts, model, read_only=True)
-    answered = similar_to_study(parts.catalogue, Search(parts.catalogue, index), uid, filters)
+def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
+    search = _opened(parts).search
+    answered = similar_to_study(parts.catalogue, search, uid, filters)
     if answered is None:
         known = parts.catalogue.study_row(uid)
         if known is not None:
@@ -75,14 +74,19 @@ def _like_study(parts: Parts, model: Model, uid: str, filters: Filters) -> Ranki
     return answered.ranking
 
 
-def _like_files(parts: Parts, model: Model, paths: list[Path], filters: Filters) -> Ranking:
-    worker = Worker(parts.config.encoder)
+def _like_files(parts: Parts, paths: list[Path], filters: Filters) -> Ranking:
+    (worker,) = start_workers(parts, 1)
     try:
-        example = embed_example(worker, [p for p in files_below(paths) if isinstance(p, Path)])
+        answering = _opened(parts)
+        files = [path for path in files_below(paths) if isinstance(path, Path)]
+        example = embed_example(worker, files, model_id=answering.model.model_id)
     finally:
         worker.stop()
-    index = open_index(parts, model, read_only=True)
-    return similar_to_vectors(Search(parts.catalogue, index), example, filters)
+    return similar_to_vectors(answering.search, example, filters)
+
+
+def _opened(parts: Parts) -> Answering:
+    return open_answering(parts, answering_model(parts), read_only=True)
 
 
 def _print(ranking: Ranking, json: bool) -> None:

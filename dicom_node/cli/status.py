@@ -10,7 +10,8 @@ from dicom_node.cli.options import (
     print_json,
     print_table,
 )
-from dicom_node.parts import configured_encoder, existing_parts
+from dicom_node.generation import answering_model
+from dicom_node.parts import existing_parts
 from index.lookups import Counts
 
 
@@ -18,12 +19,15 @@ def status(data: DataOption = None, config: ConfigOption = None, json: JsonOptio
     """Print counts, queues, the encoder, and the quarantined series with their reasons."""
     parts = existing_parts(configured(config, data))
     counts = parts.catalogue.counts()
-    encoder = configured_encoder(parts.config.encoder)
+    encoder = answering_model(parts)
+    generations = parts.catalogue.generations()
     parts.close()
     if json:
-        print_json({"encoder": asdict(encoder), **_as_dict(counts)})
+        told = {"encoder": asdict(encoder), "generations": [asdict(each) for each in generations]}
+        print_json(told | _as_dict(counts))
         return
     rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
+    rows += [("generation", f"{each.version} {each.state}", "") for each in generations]
     for what in ("studies", "series"):
         rows += [(what, state, n) for state, n in getattr(counts, what).items()]
     rows += [("guests", "of the studies", counts.guests)]

@@ -1,16 +1,16 @@
-"""Do files, rows and vectors agree? And what can be done where they do not."""
+"""Do files, rows, vectors and the graph agree? Only looks; `repair` does what can be done."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
-from dicom_node.errors import ObjectRefused
+from dicom_node.generation import answering_model
 from dicom_node.parts import Parts, open_index
 from dicom_node.receive.header import is_guest_file
 from dicom_node.receive.worker import Model
 from index.hnsw import HnswIndex
-from index.jobs import JobKind
+from index.records import StoredFile
+from index.repairs import Unfit
 from index.vectors import VectorIndex
 
 
@@ -22,65 +22,85 @@ class Trouble(StrEnum):
     FILE_UNKNOWN = "a whole file without a row"
     FILE_TORN = "a damaged file without a row"
     FILE_OF_GUEST = "a file without a row that was sent as a query"
+    FILE_LEFT_OVER = "half of a file, left over by a crash"
     REPORT_MISSING = "a report whose file is gone"
     REPORT_UNKNOWN = "a file among the reports without a row"
-    SERIES_WITHOUT_VECTOR = "an indexed series without a vector of the configured encoder"
-    GRAPH_UNUSABLE = "a vector graph that the next start will build again"
+    SERIES_WITHOUT_VECTOR = "an indexed series without a vector of the encoder that answers"
+    VECTOR_UNFIT = "a vector that cannot be compared with"
+    VECTOR_STRAY = "vectors of no series"
+    GRAPH_UNUSABLE = "a vector graph that has to be built again"
+    ENCODER_MISSING = "an encoder that answers and is not kept"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One disagreement: what is wrong, with which file or series; `key` is the series' row."""
+    """One disagreement: what is wrong, with which file or series.
+
+    `key` is the series' row, `unfit` the vector's.
+    """
 
     trouble: Trouble
     subject: str
     key: int = 0
+    unfit: Unfit | None = None
 
 
-def check(parts: Parts, model: Model, advance: Callable[[int], None]) -> Iterator[Finding]:
-    """Compare files, rows and vectors; every kept file is read and hashed.
+def check(parts: Parts, advance: Callable[[int], None], *, read: bool = False) -> Iterator[Finding]:
+    """Compare files, rows, vectors and graph; with `read` every kept file is read and hashed.
 
     `advance(n)` is told after every n files.
     """
+    model = answering_model(parts)
+    yield from _files(parts, advance, read=read)
+    yield from _reports(parts)
+    yield from _vectors(parts, model)
+    yield from _graph(parts, model)
+    generation = parts.catalogue.answering_generation()
+    if generation is not None and not (parts.folder.encoders / generation.model_id).is_dir():
+        yield Finding(Trouble.ENCODER_MISSING, generation.model_id)
+
+
+def _files(parts: Parts, advance: Callable[[int], None], *, read: bool) -> Iterator[Finding]:
+    """Yield where kept files and rows differ."""
     known = set()
+    suspects: list[Finding] = []
     for kept in parts.catalogue.kept_files():
         known.add(kept.relative_path)
-        if not parts.store.path(kept.relative_path).exists():
-            yield Finding(Trouble.FILE_MISSING, kept.relative_path)
-        elif parts.store.digest_of(kept.relative_path) != kept.sha256:
-            yield Finding(Trouble.FILE_DAMAGED, kept.relative_path)
+        if (trouble := _trouble_of(parts, kept, read=read)) is not None:
+            suspects.append(Finding(trouble, kept.relative_path))
         advance(1)
-    yield from _unknown_files(parts, known)
-    yield from _reports(parts)
-    for series_id in parts.catalogue.series_lacking(model.model_id):
-        uid = parts.catalogue.series_files(series_id).series_instance_uid
-        yield Finding(Trouble.SERIES_WITHOUT_VECTOR, uid, series_id)
-    index = open_index(parts, model, read_only=True)
-    if len(index) and (reason := _why_unusable(index)):
-        yield Finding(Trouble.GRAPH_UNUSABLE, reason)
-    index.close()
+    unknown = [
+        str(path.relative_to(parts.folder.store))
+        for path in sorted(parts.folder.store.glob("??/*.dcm"))
+        if str(path.relative_to(parts.folder.store)) not in known
+    ]
+    # Looked at twice: one that was being written has a row by now, one that was forgotten has none.
+    late: set[str] = set()
+    if suspects or unknown:
+        late = {kept.relative_path for kept in parts.catalogue.kept_files()}
+    yield from (finding for finding in suspects if finding.subject in late)
+    for relative in unknown:
+        if relative not in late and parts.store.path(relative).exists():
+            yield Finding(_kind_of(parts, relative), relative)
+    yield from (Finding(Trouble.FILE_LEFT_OVER, name) for name in parts.store.leftovers())
 
 
-def _why_unusable(index: VectorIndex) -> str:
-    """Return why the graph does not serve; "" if it does."""
-    return index.opened.rebuilt_because if isinstance(index, HnswIndex) else index.health()
+def _trouble_of(parts: Parts, kept: StoredFile, *, read: bool) -> Trouble | None:
+    try:
+        size = parts.store.path(kept.relative_path).stat().st_size
+    except FileNotFoundError:
+        return Trouble.FILE_MISSING
+    damaged = size <= kept.size_bytes  # the file meta comes before the data set
+    if read and not damaged:
+        damaged = parts.store.digest_of(kept.relative_path) != kept.sha256
+    return Trouble.FILE_DAMAGED if damaged else None
 
 
-def repair(parts: Parts, finding: Finding) -> str:
-    """Do what can be done about a finding and return it as a sentence; nothing is deleted."""
-    return _REPAIRS[finding.trouble](parts, finding)
-
-
-def _unknown_files(parts: Parts, known: set[str]) -> Iterator[Finding]:
-    """Yield the files that no row points to: a crash came between file and row."""
-    for path in sorted(parts.folder.store.glob("??/*.dcm")):
-        relative = str(path.relative_to(parts.folder.store))
-        if relative not in known:
-            whole = parts.store.digest_of(relative) == path.stem
-            yield Finding(_kind_of(path) if whole else Trouble.FILE_TORN, relative)
-
-
-def _kind_of(path: Path) -> Trouble:
+def _kind_of(parts: Parts, relative: str) -> Trouble:
+    """Tell what a file is that no row points to: a crash came between file and row."""
+    path = parts.store.path(relative)
+    if parts.store.digest_of(relative) != path.stem:
+        return Trouble.FILE_TORN
     return Trouble.FILE_OF_GUEST if is_guest_file(path) else Trouble.FILE_UNKNOWN
 
 
@@ -99,52 +119,29 @@ def _reports(parts: Parts) -> Iterator[Finding]:
             yield Finding(Trouble.REPORT_MISSING, name)
 
 
-def _bring_back(parts: Parts, finding: Finding) -> str:
-    return "nothing: bring it back from a backup, or let the PACS send it again"
+def _vectors(parts: Parts, model: Model) -> Iterator[Finding]:
+    """Yield series that lack vectors, and vectors that cannot serve."""
+    for series_id in parts.catalogue.series_lacking(model.model_id):
+        uid = parts.catalogue.series_files(series_id).series_instance_uid
+        yield Finding(Trouble.SERIES_WITHOUT_VECTOR, uid, series_id)
+    for unfit in parts.catalogue.unfit_vectors(model.model_id, model.dim):
+        subject = f"{unfit.series_instance_uid}: {unfit.reason}"
+        yield Finding(Trouble.VECTOR_UNFIT, subject, unfit=unfit)
+    if stray := parts.catalogue.stray_vectors():
+        yield Finding(Trouble.VECTOR_STRAY, f"{len(stray)} vectors")
 
 
-def _take_in(parts: Parts, finding: Finding) -> str:
-    try:
-        with parts.store.path(finding.subject).open("rb") as file:
-            parts.intake.take_file(file, source="check")
-    except ObjectRefused as error:
-        return f"left alone: {error.reason}"
-    return "taken in"
+def _graph(parts: Parts, model: Model) -> Iterator[Finding]:
+    """Yield why the graph on disk cannot serve; what it only lacks is added at each start."""
+    if next(parts.catalogue.unfit_vectors(model.model_id, model.dim), None) is not None:
+        return  # they are put right first: no graph takes them
+    index = open_index(parts, model, read_only=True)
+    reason, vectors = _why_unusable(index), len(index)
+    index.close()
+    if vectors and reason:
+        yield Finding(Trouble.GRAPH_UNUSABLE, reason)
 
 
-def _leave(parts: Parts, finding: Finding) -> str:
-    return "nothing: no sender was told that it is kept, it may be deleted"
-
-
-def _leave_guest(parts: Parts, finding: Finding) -> str:
-    return "nothing: it was sent to be compared; `similis import` takes it in, if it is to be kept"
-
-
-def _bring_report_back(parts: Parts, finding: Finding) -> str:
-    return "nothing: bring it back from a backup"
-
-
-def _leave_report(parts: Parts, finding: Finding) -> str:
-    return "nothing: no report has it; where no node is running, it may be deleted"
-
-
-def _embed_again(parts: Parts, finding: Finding) -> str:
-    parts.jobs.enqueue(JobKind.EMBED, finding.key)
-    return "queued: a running node, or the next `similis import`, embeds it"
-
-
-def _wait(parts: Parts, finding: Finding) -> str:
-    return "nothing to do: the catalogue holds the vectors"
-
-
-_REPAIRS: dict[Trouble, Callable[[Parts, Finding], str]] = {
-    Trouble.FILE_MISSING: _bring_back,
-    Trouble.FILE_DAMAGED: _bring_back,
-    Trouble.FILE_UNKNOWN: _take_in,
-    Trouble.FILE_TORN: _leave,
-    Trouble.FILE_OF_GUEST: _leave_guest,
-    Trouble.REPORT_MISSING: _bring_report_back,
-    Trouble.REPORT_UNKNOWN: _leave_report,
-    Trouble.SERIES_WITHOUT_VECTOR: _embed_again,
-    Trouble.GRAPH_UNUSABLE: _wait,
-}
+def _why_unusable(index: VectorIndex) -> str:
+    """Return why the graph does not serve; "" if it does."""
+    return index.opened.rebuilt_because if isinstance(index, HnswIndex) else index.health()

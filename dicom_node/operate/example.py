@@ -11,14 +11,17 @@ from dicom_node.errors import BadIdentity, NotUnderstood, ObjectRefused
 from dicom_node.receive.header import read_file_header
 from dicom_node.receive.turns import Guest
 from dicom_node.receive.worker import Worker
+from index.errors import OtherGeneration
 from index.records import Header, PatientKey
 
 
-def embed_example(worker: Worker, paths: Sequence[Path], *, guest: Guest | None = None) -> Example:
-    """Embed the files of one study, series by series.
+def embed_example(
+    worker: Worker, paths: Sequence[Path], *, model_id: str, guest: Guest | None = None
+) -> Example:
+    """Embed the files of one study, series by series, to compare with vectors by a model.
 
-    Raises `NotUnderstood` when no file gives a clip, `BadIdentity` when they are of two studies;
-    else as `Worker.embed`.
+    Raises `NotUnderstood` when no file gives a clip, `BadIdentity` when they are of two studies,
+    `OtherGeneration` when the worker does not run that model (any more); else as `Worker.embed`.
     """
     series: dict[str, list[Path]] = defaultdict(list)
     headers: list[Header] = []
@@ -32,6 +35,9 @@ def embed_example(worker: Worker, paths: Sequence[Path], *, guest: Guest | None 
     if len({header.study_instance_uid for header in headers}) > 1:
         raise BadIdentity("the files belong to several studies; give those of one")
     embedded = [worker.embed(tuple(files), guest=guest) for files in series.values()]
+    for part in embedded:
+        if part.model_id != model_id:
+            raise OtherGeneration(part.model_id, model_id)
     vectors = [clip.vector for part in embedded for clip in part.clips]
     if not vectors:
         faults = [f.reason for part in embedded for f in (*part.unreadable, *part.skipped)]

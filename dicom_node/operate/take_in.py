@@ -8,11 +8,11 @@ from typing import Any
 
 from dicom_node.config import Lifecycle
 from dicom_node.errors import DataFolderBusy, NotUnderstood, ObjectRefused, OutOfResources
+from dicom_node.generation import Generation, start_workers
 from dicom_node.operate.sources import LeftOut, Source
-from dicom_node.parts import Parts, open_index
+from dicom_node.parts import Parts
 from dicom_node.pipeline import EmbedStep
 from dicom_node.receive.lifecycle import close_what_is_quiet
-from dicom_node.receive.worker import Worker
 from dicom_node.runner import Runner
 from index.jobs import JobKind, Jobs
 from index.records import Receipt
@@ -121,14 +121,14 @@ def _embed(
     settled: Settled,
     waiting: Waiting,
 ) -> None:
-    worker = Worker(parts.config.encoder)
+    (worker,) = start_workers(parts, 1)
     try:
-        index = open_index(parts, worker.model)
+        generation = Generation(parts, [worker])
         step = EmbedStep(
             worker,
             catalogue=parts.catalogue,
             store=parts.store,
-            index=index,
+            current=generation.now,
             timeout_s=parts.config.encoder.timeout_s,
             settled=settled,
         )
@@ -139,6 +139,7 @@ def _embed(
                 _wait(parts.jobs, waiting)
         advance(total, total)
         close_what_is_quiet(parts.catalogue, force=True)
+        index = generation.now().index
         index.save()
         index.close()
     finally:

@@ -26,6 +26,7 @@ PREAMBLE = b"\x00" * 128 + b"DICM"
 # What the kernel says when there is no room: disk, quota, file size limit, read-only remount.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _LEFTOVER_AGE_S = 3600.0
+_SET_ASIDE = ".damaged"
 
 
 class Store:
@@ -45,11 +46,26 @@ class Store:
 
         Young ones may belong to an import under way and stay.
         """
-        before = time.time() - _LEFTOVER_AGE_S
-        leftovers = [path for path in self._incoming.iterdir() if path.stat().st_mtime < before]
-        for path in leftovers:
-            path.unlink(missing_ok=True)
+        leftovers = self.leftovers()
+        for name in leftovers:
+            self.path(name).unlink(missing_ok=True)
         return len(leftovers)
+
+    def leftovers(self) -> list[str]:
+        """Return what a crash left half written, by relative path."""
+        before = time.time() - _LEFTOVER_AGE_S
+        return [
+            str(path.relative_to(self.folder))
+            for path in self._incoming.iterdir()
+            if path.stat().st_mtime < before
+        ]
+
+    def set_aside(self, relative_path: str) -> str:
+        """Rename a damaged file, so that its place is free; return its new relative path."""
+        path = self.path(relative_path)
+        path.rename(path.with_suffix(_SET_ASIDE))
+        fsync_folder(path.parent)
+        return str(path.with_suffix(_SET_ASIDE).relative_to(self.folder))
 
     def path(self, stored: str) -> Path:
         """Return the absolute path of a catalogue row's relative path."""

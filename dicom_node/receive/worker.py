@@ -62,8 +62,9 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What became of the files of a series."""
+    """What became of the files of a series, and by which model."""
 
+    model_id: str
     clips: tuple[ClipRecord, ...]
     skipped: tuple[Fault, ...]
     unreadable: tuple[Fault, ...]
@@ -185,6 +186,7 @@ class Worker:
     def _embedded(self, reply: dict[str, Any], data: bytes) -> Embedded:
         rows = np.frombuffer(data, np.float32).reshape(-1, self.model.dim)
         return Embedded(
+            model_id=self.model.model_id,
             clips=tuple(
                 ClipRecord(
                     clip["kind"], clip["frames"], tuple(clip["sources"]), row, clip["decoder"]
@@ -194,6 +196,21 @@ class Worker:
             skipped=tuple(Fault(**fault) for fault in reply["skipped"]),
             unreadable=tuple(Fault(**fault) for fault in reply["unreadable"]),
         )
+
+    def change(self, encoding: Encoding) -> None:
+        """Run another encoder from now on; raises `WorkerUnavailable`, and runs the same, then."""
+        with self._turns.own():
+            former = self._encoding
+            self._encoding = encoding
+            try:
+                self.model = self._start()
+            except BaseException:
+                self._encoding = former
+                raise
+
+    def restart_from(self, encoding: Encoding) -> None:
+        """Start from another copy of the same encoder, when it has to be started again."""
+        self._encoding = encoding
 
     def interrupt(self) -> None:
         """End what the process does, from another thread: `embed` raises `WorkerStopped`."""

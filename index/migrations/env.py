@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from index.models import Base
+from index.generation import Generation
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=Generation.metadata,  # all tables: it imports the others
     render_as_batch=True,  # SQLite alters a table by copying it
 )
 with context.begin_transaction():

@@ -36,7 +36,9 @@ from dicom_node.answer.retrieve import RetrieveService
 from dicom_node.answer.scp import query_listener
 from dicom_node.config import Answer, Config
 from dicom_node.contexts import STUDY_ROOT_FIND
+from dicom_node.generation import Answering
 from dicom_node.parts import Parts, open_parts
+from dicom_node.receive.worker import Model
 from index.attributes import IMAGE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
 from index.config import IndexConfig
 from index.hnsw import HnswIndex
@@ -123,12 +125,12 @@ def serve(folder: Path, count: int, port: int, stop: "multiprocessing.synchroniz
     )
     built_s = time.perf_counter() - started - rows_s
     print(f"{count} studies: rows {rows_s:.0f} s, graph {built_s:.0f} s", flush=True)
-    search = Search(parts.catalogue, index)
+    model = Model(MODEL, "bench", "bench", trained=False, dim=DIM, device="", reason="")
+    answering = Answering(model, index, Search(parts.catalogue, index))
     find = FindService(
         catalogue=parts.catalogue,
-        search=search,
+        current=lambda: answering,
         answer=Answer(k=K),
-        encoder="bench",
         retrieve_ae_title="SIMILIS_QR",
     )
     retrieve = RetrieveService(parts.catalogue, parts.store, parts.folder.reports, {}, {})

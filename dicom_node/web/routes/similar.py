@@ -167,8 +167,10 @@ def _like_files(service: WebService, upload: Upload, wanted: Wanted) -> SimilarC
             read_file_header(path)
         except ObjectRefused as error:
             raise NotUnderstood(f"part {number}: {error.reason}") from error
-    example = embed_example(service.worker, paths, guest=EXAMPLE)
-    ranking = similar_to_vectors(service.find.search, example, filters)
+    answering = service.find.current()
+    model = answering.model
+    example = embed_example(service.worker, paths, model_id=model.model_id, guest=EXAMPLE)
+    ranking = similar_to_vectors(answering.search, example, filters)
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
-    return SimilarCases(model_id=ranking.model_id, encoder=service.find.encoder, cases=cases)
+    return SimilarCases(model_id=ranking.model_id, encoder=model.version, cases=cases)

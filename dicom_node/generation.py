@@ -1,0 +1,228 @@
+"""The generation of vectors that answers: its encoder, its index, and the change to another.
+
+Which one it is says the catalogue; its encoder is kept in the data folder, so that the configured
+one may go. A running node follows the catalogue: it opens the other index, answers with
+it, then changes its embedding processes. Every answer is made with one `Answering` from end to end.
+"""
+
+import filecmp
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import structlog
+
+from dicom_node.config import Encoding
+from dicom_node.data_folder import DataFolder, fsync_folder
+from dicom_node.errors import WorkerUnavailable
+from dicom_node.parts import Parts, configured_encoder, open_index
+from dicom_node.receive.worker import Model, Worker
+from index.generation import GenerationRow, Made
+from index.search import Search
+from index.vectors import VectorIndex
+
+log = structlog.get_logger()
+
+ENCODER_FILES = ("checkpoint.json", "model.safetensors")
+_WORKER_AGAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A generation, opened: whoever answers takes one of these and keeps to it."""
+
+    model: Model
+    index: VectorIndex
+    search: Search
+
+
+Current = Callable[[], Answering]
+
+
+class Generation:
+    """The generation that a running node answers with; `now` may be called from any thread."""
+
+    def __init__(self, parts: Parts, workers: Sequence[Worker]) -> None:
+        self._parts = parts
+        self._workers = workers
+        self._worker_again_at = 0.0
+        found = parts.catalogue.answering_generation()
+        model = workers[0].model if found is None else model_of(found)
+        self._answering = open_answering(parts, model, background=True)
+
+    def now(self) -> Answering:
+        """Return what to answer with."""
+        return self._answering
+
+    def follow(self) -> None:
+        """Answer with the generation that the catalogue names, and delete what it dropped."""
+        wanted = self._parts.catalogue.answering_generation()
+        if wanted is None:
+            return
+        if wanted.model_id != self._answering.model.model_id:
+            opened = self._answering = open_answering(
+                self._parts, model_of(wanted), background=True
+            )
+            log.info("generation_changed", encoder=wanted.version, vectors=len(opened.index))
+            self._worker_again_at = 0.0
+        self._change_workers(wanted)
+        delete_dropped(self._parts)
+
+    def _change_workers(self, wanted: GenerationRow) -> None:
+        """Let the workers embed with the encoder of a generation; one that cannot is told of."""
+        wrong = [w for w in self._workers if w.model.model_id != wanted.model_id]
+        if not wrong or time.monotonic() < self._worker_again_at:
+            return
+        self._worker_again_at = time.monotonic() + _WORKER_AGAIN_S
+        for worker in wrong:
+            try:
+                worker.change(encoding_of(self._parts, wanted))
+            except WorkerUnavailable as error:  # it is tried again
+                log.error("worker_unavailable", reason=error.reason)
+        warn_of_another_encoder(wanted, self._workers)
+
+
+def start_workers(parts: Parts, number: int) -> list[Worker]:
+    """Start embedding processes with the encoder whose vectors answer.
+
+    In a new catalogue that is the configured one. Raises `WorkerUnavailable`.
+    """
+    found = parts.catalogue.answering_generation()
+    workers: list[Worker] = []
+    try:
+        for _ in range(number):
+            workers.append(Worker(encoding_of(parts, found)))
+        if found is None:
+            found = parts.catalogue.adopt_generation(made_by(workers[0].model))
+        if workers[0].model.model_id == found.model_id:
+            keep_encoder(parts.folder, found.model_id, source_of(parts.config.encoder))
+            for worker in workers:
+                worker.restart_from(encoding_of(parts, found))
+    except BaseException:
+        for worker in workers:
+            worker.stop()
+        raise
+    warn_of_another_encoder(found, workers)
+    _warn_of_configured(parts, found)
+    return workers
+
+
+def open_answering(
+    parts: Parts, model: Model, *, read_only: bool = False, background: bool = False
+) -> Answering:
+    """Open the index of one model for answers; `background` as `open_index` has it."""
+    index = open_index(parts, model, read_only=read_only, background=background)
+    search = Search(parts.catalogue, index)
+    search.follow()
+    return Answering(model, index, search)
+
+
+def answering_model(parts: Parts) -> Model:
+    """Return whose vectors answer, without starting a worker; the configured encoder at first."""
+    found = parts.catalogue.answering_generation()
+    return configured_encoder(parts.config.encoder) if found is None else model_of(found)
+
+
+def encoding_of(parts: Parts, generation: GenerationRow | None) -> Encoding:
+    """Return how to run the encoder of a generation: the kept one, or the configured one."""
+    kept = parts.folder.encoders / (generation.model_id if generation else "")
+    if generation is None or not kept.is_dir():
+        return parts.config.encoder
+    return parts.config.encoder.model_copy(update={"checkpoint": str(kept)})
+
+
+def source_of(encoding: Encoding) -> Path:
+    """Return the folder of the configured encoder."""
+    return Path(encoding.checkpoint or str(files("encoder") / "weights"))
+
+
+def keep_encoder(folder: DataFolder, model_id: str, source: Path) -> None:
+    """Copy an encoder into the data folder, unless it is there; whole or not at all."""
+    kept = folder.encoders / model_id
+    if kept.is_dir():
+        return
+    draft = folder.encoders / f"{model_id}.draft-{os.getpid()}"
+    draft.mkdir(mode=0o700)
+    try:
+        for name in ENCODER_FILES:
+            with (source / name).open("rb") as read, (draft / name).open("xb") as written:
+                shutil.copyfileobj(read, written)
+                written.flush()
+                os.fsync(written.fileno())
+        fsync_folder(draft)
+        draft.rename(kept)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    fsync_folder(folder.encoders)
+
+
+def delete_dropped(parts: Parts) -> None:
+    """Delete the vectors of dropped generations, then their graphs and encoders."""
+    deleted = 0
+    while some := parts.catalogue.delete_dropped():
+        deleted += some
+    if not deleted:
+        return
+    kept = {row.model_id for row in parts.catalogue.generations()}
+    for encoder in parts.folder.encoders.iterdir():
+        if encoder.name not in kept and ".draft-" not in encoder.name:
+            shutil.rmtree(encoder, ignore_errors=True)
+    for file in parts.folder.vectors.iterdir():
+        if file.name[:16].split(".")[0] not in kept:
+            file.unlink(missing_ok=True)
+    log.info("generations_deleted", rows=deleted)
+
+
+def model_of(generation: Made) -> Model:
+    """Return an encoder as the catalogue remembers it."""
+    return Model(
+        model_id=generation.model_id,
+        name=generation.name,
+        version=generation.version,
+        trained=generation.trained,
+        dim=generation.dim,
+        device="",
+        reason="",
+    )
+
+
+def made_by(model: Model) -> Made:
+    """Return what the catalogue remembers of an encoder."""
+    return Made(
+        model_id=model.model_id,
+        name=model.name,
+        version=model.version,
+        trained=model.trained,
+        dim=model.dim,
+    )
+
+
+def warn_of_another_encoder(generation: GenerationRow, workers: Sequence[Worker]) -> None:
+    """Say that nothing can be embedded, where the encoder of a generation is not to be had."""
+    if any(worker.model.model_id != generation.model_id for worker in workers):
+        log.error(
+            "encoder_missing",
+            answering=generation.version,
+            found=workers[0].model.version,
+            advice="new series wait: run `similis reindex`, which embeds all with the one found, "
+            f"or bring encoders/{generation.model_id} back from a backup",
+        )
+
+
+def _warn_of_configured(parts: Parts, generation: GenerationRow) -> None:
+    """Say that the configured encoder is not the one whose vectors answer."""
+    kept, source = parts.folder.encoders / generation.model_id, source_of(parts.config.encoder)
+    if not kept.is_dir() or not source.is_dir():
+        return
+    _, differing, unreadable = filecmp.cmpfiles(kept, source, ENCODER_FILES, shallow=False)
+    if differing or unreadable:
+        log.warning(
+            "configured_encoder_unused",
+            answering=generation.version,
+            configured=str(source),
+            advice="its vectors are not there yet: run `similis reindex` to change over to it",
+        )
