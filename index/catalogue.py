@@ -1,4 +1,4 @@
-"""The study catalogue: one object in ten parts, each a file of its own.
+"""The study catalogue: one object in eleven parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -6,6 +6,7 @@
 | `inquiries.Inquiries` | is asked by sending | close_inquiries |
 | `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
+| `part_vectors.PartVectors` | keeps their parts | part_steps, part_places |
 | `gallery.Gallery` | is searched | allowed, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
@@ -27,6 +28,7 @@ from index.intake import Intake
 from index.lifecycle import Lifecycle
 from index.lookups import Lookups
 from index.matching import Matching
+from index.part_vectors import PartVectors
 from index.removal import Removal
 from index.reports import Reports
 
@@ -36,6 +38,7 @@ class Catalogue(
     Inquiries,
     Lifecycle,
     Embeddings,
+    PartVectors,
     Gallery,
     Reports,
     Commitments,

@@ -207,8 +207,8 @@ class Clip(Base):
 class Embedding(Base):
     """A clip's unit vector by one model, as little-endian float32.
 
-    Its id is its label in the vector index. `revision` is that of the
-    series when its files were read; `decoder` names what decoded their pixels.
+    Its id is its label in the vector index. `revision` is that of the series when its files were
+    read; `decoder` names what decoded their pixels.
     """
 
     __tablename__ = "embedding"
@@ -224,6 +224,18 @@ class Embedding(Base):
     revision: Mapped[int]
     decoder: Mapped[Label]
     vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Part(Base):
+    """The parts of a clip by one model, packed as `index.parts` says: a row for all of them."""
+
+    __tablename__ = "part"
+
+    embedding_id: Mapped[int] = mapped_column(
+        _BIG, ForeignKey("embedding.id", ondelete="CASCADE"), primary_key=True
+    )
+    vectors: Mapped[bytes] = mapped_column(LargeBinary)
+    places: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Report(Base):

@@ -13,6 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from index.parts import ClipParts, PartPlace
 from index.states import State
 
 # --- what comes in -------------------------------------------------------------------------
@@ -151,6 +152,7 @@ class ClipRecord:
     sources: tuple[str, ...]
     vector: NDArray[np.float32]
     decoder: str = ""
+    parts: ClipParts | None = None
 
 
 # --- what the search exchanges -------------------------------------------------------------
@@ -168,10 +170,13 @@ class PatientKey:
 class Query:
     """A search by M unit vectors (M, D); a filter that is None lets everything pass.
 
-    Dates are DA strings, both ends included; a study without a date fails a date filter.
+    Dates are DA strings, both ends included; a study without a date fails a date filter. With
+    `parts` for each vector the best cases are ranked again: `part_weight` (0..1) is their share.
     """
 
     vectors: NDArray[np.float32]
+    parts: tuple[ClipParts | None, ...] = ()
+    part_weight: float = 0.25
     k: int = 10
     modality: str | None = None
     body_part: str | None = None
@@ -187,7 +192,9 @@ class Query:
 class Case:
     """An earlier study, how near it is and why: its clip that matches row `query_clip` best.
 
-    `rank` counts from 1, `score` is the cosine; `sop_instance_uid` is the clip's middle source.
+    `rank` counts from 1, `score` is the cosine, mixed with the likeness of parts where both have
+    some: `query_part` and `case_part` are most alike. `sop_instance_uid` is that of `case_part`,
+    else the clip's middle source.
     """
 
     rank: int
@@ -205,6 +212,8 @@ class Case:
     issuer_of_patient_id: str
     patient_sex: str
     patient_age: str
+    query_part: PartPlace | None = None
+    case_part: PartPlace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +242,7 @@ class VectorSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudyVectors:
-    """All vectors (M, D) of a study by one model, with the source of each row."""
+    """All vectors (M, D) of a study by one model, with the source and the parts of each row."""
 
     study_id: int
     study_instance_uid: str
@@ -242,6 +251,7 @@ class StudyVectors:
     revision: int  # of the study: it counts every change of its instances
     vectors: NDArray[np.float32]
     rows: tuple[VectorSource, ...]
+    parts: tuple[ClipParts | None, ...]
 
 
 # --- what is read back ---------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """The search policy: which earlier studies look like this one.
 
 The same for every index: over-fetch candidates, filter in SQL, one case per study, exact scores,
-equal scores in order of Study Instance UID. Where the filters leave few vectors, or candidates do
-not suffice, all allowed vectors are compared instead.
+the best of them again by their parts (`rerank`), equal scores in order of Study Instance UID. Where
+the filters leave few vectors, or candidates do not suffice, all allowed vectors are compared
+instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from index.config import IndexConfig
 from index.errors import BadQuery
 from index.gallery import Allowed
 from index.records import Case, Query, Ranking
+from index.rerank import DEPTH, Found, rerank
 from index.vectors import Ids, VectorIndex, Vectors, unit_rows
 
 MAX_K = 1_000
@@ -65,6 +67,8 @@ class Search:
             raise BadQuery("k", f"it is {query.k}, and must be between 1 and {MAX_K}")
         if not len(query.vectors):
             raise BadQuery("vectors", "there are none")
+        if query.parts and len(query.parts) != len(query.vectors):
+            raise BadQuery("parts", f"there are {len(query.parts)}, one for each vector is needed")
         query = replace(query, vectors=unit_rows(query.vectors, self._index.dim))
         best = self._among_candidates(query)
         if best is None:
@@ -82,7 +86,7 @@ class Search:
     def _among_candidates(self, query: Query) -> _Best | None:
         """Rank ever more candidates of the index; None when that does not lead to an end."""
         index, config = self._index, self._config
-        first = max(_FIRST_CANDIDATES, config.overfetch * query.k)
+        first = max(_FIRST_CANDIDATES, config.overfetch * _depth(query))
         wanted = first
         while wanted <= config.max_candidates:
             found = [index.candidates(vector, wanted) for vector in query.vectors]
@@ -114,11 +118,12 @@ class Search:
         return _Best(scores[order], allowed.ids[order], query_rows[order], exact, complete)
 
     def _cases(self, query: Query, best: _Best) -> tuple[Case, ...]:
-        """Return the first k, with what the catalogue knows of them."""
+        """Return the first k by their parts, with what the catalogue knows of them."""
         if not len(best.ids):
             return ()
         # Whoever scores the same as the last one may come before it by its UID.
-        last = best.scores[min(query.k, len(best.scores)) - 1]
+        depth = _depth(query)
+        last = best.scores[min(depth, len(best.scores)) - 1]
         enough = best.scores >= max(last, -np.inf if query.min_score is None else query.min_score)
         rows = self._catalogue.case_rows(best.ids[enough].tolist())
         hits = [
@@ -129,7 +134,12 @@ class Search:
             if key in rows  # else it was deleted just now
         ]
         hits.sort(key=lambda hit: (-hit[0], hit[1].study_instance_uid))
-        return tuple(_case(rank, *hit) for rank, hit in enumerate(hits[: query.k], start=1))
+        hits = hits[:depth]
+        cases = [_case(rank, *hit) for rank, hit in enumerate(hits, start=1)]
+        if not query.parts:
+            return tuple(cases)
+        found = [Found(hit[1].id, case) for hit, case in zip(hits, cases, strict=True)]
+        return rerank(found, query, self._catalogue)
 
 
 def _settled(query: Query, best: _Best, unseen: float) -> bool:
@@ -137,7 +147,12 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
     unseen += 10.0**-_DECIMALS
     if query.min_score is not None and unseen < query.min_score:
         return True
-    return unseen == -np.inf or int((best.scores > unseen).sum()) >= query.k
+    return unseen == -np.inf or int((best.scores > unseen).sum()) >= _depth(query)
+
+
+def _depth(query: Query) -> int:
+    """Return how many studies must be known by their clips to rank the first k."""
+    return max(query.k, DEPTH) if query.parts else query.k
 
 
 def _selective(query: Query) -> bool:

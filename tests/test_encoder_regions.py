@@ -10,7 +10,7 @@ from encoder import regions
 from encoder.clip import Clip, Unit
 from encoder.photometry import Picture
 from encoder.pixels import read
-from encoder.regions import Box
+from encoder.origin import Box
 from encoder.series import assemble
 from training.phantoms import cine, still, uid_source
 
