@@ -212,15 +212,11 @@ class Embedding(Base):
     """
 
     __tablename__ = "embedding"
-    __table_args__ = (
-        UniqueConstraint("clip_id", "model_id"),
-        Index(None, "model_id"),
-        NEVER_REUSED,
-    )
+    __table_args__ = (UniqueConstraint("clip_id", "model_id"), NEVER_REUSED)
 
     id: Mapped[Key]
     clip_id: Mapped[int] = mapped_column(_BIG, ForeignKey("clip.id", ondelete="CASCADE"))
-    model_id: Mapped[Uid]
+    model_id: Mapped[Uid] = mapped_column(index=True)
     revision: Mapped[int]
     decoder: Mapped[Label]
     vector: Mapped[bytes] = mapped_column(LargeBinary)
@@ -303,10 +299,7 @@ class CommitmentRequest(Base):
     """A peer's question whether the node keeps instances; gone when it was answered."""
 
     __tablename__ = "commitment_request"
-    __table_args__ = (
-        UniqueConstraint("transaction_uid", "ae_title"),
-        NEVER_REUSED,
-    )
+    __table_args__ = (UniqueConstraint("transaction_uid", "ae_title"), NEVER_REUSED)
 
     id: Mapped[Key]
     transaction_uid: Mapped[Uid]

@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from index.parts import ClipParts, PartPlace
+from index.parts import PART_WEIGHT, ClipParts, PartPlace
 from index.states import State
 
 # --- what comes in -------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class Query:
 
     vectors: NDArray[np.float32]
     parts: tuple[ClipParts | None, ...] = ()
-    part_weight: float = 0.25
+    part_weight: float = PART_WEIGHT
     k: int = 10
     modality: str | None = None
     body_part: str | None = None

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.catalogue import Catalogue
+from index.parts import PART_WEIGHT, ClipParts
 from index.records import PatientKey, Query, Ranking, StudyVectors
 from index.search import Search
 
@@ -29,11 +30,13 @@ class Filters:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Example:
-    """What to compare with: unit vectors (M, D), and whose they are."""
+    """What to compare with: unit vectors (M, D), and whose they are; `parts` as in `Query`."""
 
     vectors: NDArray[np.float32]
     study_instance_uid: str
     patient: PatientKey
+    parts: tuple[ClipParts | None, ...] = ()
+    part_weight: float = PART_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,10 @@ def similar_to_study(
     if query is None:
         return None
     example = Example(
-        vectors=query.vectors, study_instance_uid=study_instance_uid, patient=query.patient
+        vectors=query.vectors,
+        study_instance_uid=study_instance_uid,
+        patient=query.patient,
+        parts=query.parts,
     )
     return Answered(query, similar_to_vectors(search, example, filters))
 
@@ -77,7 +83,10 @@ def _part(query: StudyVectors, series: str, instance: str) -> StudyVectors | Non
     if not rows:
         return None
     return replace(
-        query, vectors=query.vectors[rows], rows=tuple(query.rows[number] for number in rows)
+        query,
+        vectors=query.vectors[rows],
+        rows=tuple(query.rows[number] for number in rows),
+        parts=tuple(query.parts[number] for number in rows),
     )
 
 
@@ -86,6 +95,8 @@ def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ra
     return search.similar(
         Query(
             vectors=example.vectors,
+            parts=example.parts,
+            part_weight=example.part_weight,
             k=filters.k,
             modality=filters.modality,
             body_part=filters.body_part,

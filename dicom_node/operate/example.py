@@ -32,13 +32,14 @@ def embed_example(worker: Worker, paths: Sequence[Path], *, guest: Guest | None 
     if len({header.study_instance_uid for header in headers}) > 1:
         raise BadIdentity("the files belong to several studies; give those of one")
     embedded = [worker.embed(tuple(files), guest=guest) for files in series.values()]
-    vectors = [clip.vector for part in embedded for clip in part.clips]
-    if not vectors:
+    clips = [clip for part in embedded for clip in part.clips]
+    if not clips:
         faults = [f.reason for part in embedded for f in (*part.unreadable, *part.skipped)]
         raise NotUnderstood(f"nothing to compare with: {faults[0] if faults else 'no files'}")
     first = headers[0]
     return Example(
-        vectors=np.stack(vectors),
+        vectors=np.stack([clip.vector for clip in clips]),
         study_instance_uid=first.study_instance_uid,
         patient=PatientKey(first.patient_id, first.issuer_of_patient_id),
+        parts=tuple(clip.parts for clip in clips),
     )

@@ -132,13 +132,16 @@ def _embed(embedder: Embedder, paths: list[Path], threads: int) -> tuple[dict[st
     clips: list[dict[str, Any]] = []
     assembly = assemble(paths)
     unreadable = [Fault(u.sop_instance_uid, u.reason) for u in assembly.unreadable]
-    vectors = embedder.embed(_clips(embedder.config, assembly, clips, unreadable, threads=threads))
+    read = _clips(embedder.config, assembly, clips, unreadable, threads=threads)
+    vectors, parts = embedder.embed_with_parts(read)
+    for about, of_clip in zip(clips, parts, strict=True):
+        about["places"] = [place and asdict(place) for place in of_clip.places]
     reply = {
         "clips": clips,
         "skipped": [asdict(Fault(s.sop_instance_uid, s.reason)) for s in assembly.skipped],
         "unreadable": [asdict(fault) for fault in unreadable],
     }
-    return reply, vectors.tobytes()
+    return reply, b"".join(each.tobytes() for each in (vectors, *(one.vectors for one in parts)))
 
 
 def _clips(

@@ -19,11 +19,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
 from dicom_node.receive.launch import launch
 from dicom_node.receive.turns import Guest, Turns
+from index.parts import ClipParts, PartPlace
 from index.records import ClipRecord
 
 log = structlog.get_logger()
@@ -183,13 +185,15 @@ class Worker:
             raise
 
     def _embedded(self, reply: dict[str, Any], data: bytes) -> Embedded:
-        rows = np.frombuffer(data, np.float32).reshape(-1, self.model.dim)
+        clips = reply["clips"]
+        values, count = np.frombuffer(data, np.float32), len(clips) * self.model.dim
+        rows = values[:count].reshape(len(clips), self.model.dim)
+        ends = list(accumulate((len(clip["places"]) for clip in clips), initial=0))
+        parts = values[count:].reshape(ends[-1], -1 if ends[-1] else 0)
         return Embedded(
             clips=tuple(
-                ClipRecord(
-                    clip["kind"], clip["frames"], tuple(clip["sources"]), row, clip["decoder"]
-                )
-                for clip, row in zip(reply["clips"], rows, strict=True)
+                _clip(clip, row, parts[start:stop])
+                for clip, row, (start, stop) in zip(clips, rows, pairwise(ends), strict=True)
             ),
             skipped=tuple(Fault(**fault) for fault in reply["skipped"]),
             unreadable=tuple(Fault(**fault) for fault in reply["unreadable"]),
@@ -282,6 +286,28 @@ class Worker:
             return WorkerStopped()
         because = f" (signal {signal.Signals(-code).name})" if code and code < 0 else ""
         return WorkerFailed(f"the embedding process {ended or f'died{because}'}")
+
+
+def _clip(
+    clip: dict[str, Any], vector: NDArray[np.float32], parts: NDArray[np.float32]
+) -> ClipRecord:
+    return ClipRecord(
+        kind=clip["kind"],
+        frames=clip["frames"],
+        sources=tuple(clip["sources"]),
+        vector=vector,
+        decoder=clip["decoder"],
+        parts=ClipParts(parts, tuple(map(_place, clip["places"]))),
+    )
+
+
+def _place(place: dict[str, Any] | None) -> PartPlace | None:
+    if place is None:
+        return None
+    box = place["box"]
+    top, left = box["top"], box["left"]
+    x_y_width_height = (left, top, box["right"] - left, box["bottom"] - top)
+    return PartPlace(place["sop_instance_uid"], place["frame"], x_y_width_height)
 
 
 def _contact(reply: dict[str, Any], png: bytes) -> Contact:
