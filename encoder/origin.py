@@ -99,6 +99,11 @@ class Origin:
         return np.where([self.view.reversed_h, self.view.reversed_w], -1.0, 1.0)
 
 
+def nearest_frame(origin: Origin, number: int) -> int:
+    """Return which T of a clip is nearest to a frame of its instance, counted from 1."""
+    return min(range(len(origin.frames)), key=lambda t: abs(origin.frames[t].number - number))
+
+
 def _corners(box: Box) -> NDArray[np.float64]:
     return np.array([[box.top, box.left], [box.bottom, box.right]], dtype=np.float64)
 

@@ -15,7 +15,6 @@ from index.errors import BadVector
 from index.vectors import Vectors, unit_rows
 
 MAX_PARTS = 32  # of one clip
-PART_WEIGHT = 0.25  # their share of a score: best on train items (training/LOG.md)
 _STEPS = 127
 _PLACE = np.dtype("<i4")
 _PLACE_FIELDS = 6  # number among the clip's sources (-1: unknown), frame, x, y, width, height

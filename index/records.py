@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from index.parts import PART_WEIGHT, ClipParts, PartPlace
+from index.parts import ClipParts, PartPlace
 from index.states import State
 
 # --- what comes in -------------------------------------------------------------------------
@@ -171,12 +171,12 @@ class Query:
     """A search by M unit vectors (M, D); a filter that is None lets everything pass.
 
     Dates are DA strings, both ends included; a study without a date fails a date filter. With
-    `parts` for each vector the best cases are ranked again: `part_weight` (0..1) is their share.
+    `parts` for each vector cases tell their best part, which makes `part_weight` (0..1) of a score.
     """
 
     vectors: NDArray[np.float32]
     parts: tuple[ClipParts | None, ...] = ()
-    part_weight: float = PART_WEIGHT
+    part_weight: float = 0.0
     k: int = 10
     modality: str | None = None
     body_part: str | None = None

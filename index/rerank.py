@@ -99,9 +99,12 @@ def _scored(
     found: Sequence[Found], query: ClipParts | None, steps: Steps, weight: float
 ) -> list[_Pair]:
     """Score the cases that match one row of the query best."""
-    known = [each for each in found if query is not None and each.id in steps]
-    plain = [_Pair(each.case.score, each) for each in found if each not in known]
-    if query is None or not known:
+    if query is None:
+        return [_Pair(each.case.score, each) for each in found]
+    fitting = {key for key, rows in steps.items() if rows.shape[1] == query.vectors.shape[1]}
+    known = [each for each in found if each.id in fitting]
+    plain = [_Pair(each.case.score, each) for each in found if each.id not in fitting]
+    if not known:
         return plain
     alike = max_sim(query.vectors, [steps[each.id] for each in known])
     of_clips = np.array([each.case.score for each in known])

@@ -152,7 +152,7 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
 
 def _depth(query: Query) -> int:
     """Return how many studies must be known by their clips to rank the first k."""
-    return max(query.k, DEPTH) if query.parts else query.k
+    return max(query.k, DEPTH) if query.parts and query.part_weight else query.k
 
 
 def _selective(query: Query) -> bool:

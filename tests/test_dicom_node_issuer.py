@@ -21,6 +21,7 @@ from dicom_node.operate.check import Finding, Trouble, check, repair
 from dicom_node.parts import Parts, open_parts, utc_now
 from dicom_node.receive.worker import Model, Thumbnail
 from index.errors import CatalogueError, StudyChanged, UnknownKey
+from index.parts import PartPlace
 from index.records import ClipRecord, ReportRow, ReportState
 from index.search import Search
 from index.vectors import ExactIndex
@@ -37,7 +38,9 @@ ALGORITHM = Algorithm(
 class NoPictures:
     """Decodes nothing: a contact sheet says so in its place."""
 
-    def thumbnail(self, path: Path, side_px: int, *, of_another: bool) -> Thumbnail:
+    def thumbnail(
+        self, path: Path, side_px: int, *, of_another: bool, part: PartPlace | None
+    ) -> Thumbnail:
         return Thumbnail(b"", "not shown")
 
 

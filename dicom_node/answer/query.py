@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.catalogue import Catalogue
-from index.parts import PART_WEIGHT, ClipParts
+from index.parts import ClipParts
 from index.records import PatientKey, Query, Ranking, StudyVectors
 from index.search import Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What an answer may contain; None lets everything pass."""
+    """What an answer may contain, None lets everything pass; `part_weight` as in `Query`."""
 
     k: int
     modality: str | None = None
@@ -26,17 +26,21 @@ class Filters:
     date_to: str | None = None
     same_patient: bool = False
     minimum_score: float | None = None
+    part_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Example:
-    """What to compare with: unit vectors (M, D), and whose they are; `parts` as in `Query`."""
+    """What to compare with: unit vectors (M, D), and whose they are; `parts` as in `Query`.
+
+    A `part_weight` takes the place of that of the filters.
+    """
 
     vectors: NDArray[np.float32]
     study_instance_uid: str
     patient: PatientKey
     parts: tuple[ClipParts | None, ...] = ()
-    part_weight: float = PART_WEIGHT
+    part_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,9 @@ def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ra
         Query(
             vectors=example.vectors,
             parts=example.parts,
-            part_weight=example.part_weight,
+            part_weight=(
+                filters.part_weight if example.part_weight is None else example.part_weight
+            ),
             k=filters.k,
             modality=filters.modality,
             body_part=filters.body_part,

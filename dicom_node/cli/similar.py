@@ -21,10 +21,14 @@ from dicom_node.operate.example import embed_example
 from dicom_node.operate.sources import files_below
 from dicom_node.parts import Parts, configured_encoder, existing_parts, open_index
 from dicom_node.receive.worker import Model, Worker
+from index.parts import PartPlace
 from index.records import Case, Ranking
 from index.search import Search
 
-_COLUMNS = ("rank", "score", "modality", "body part", "date", "description", "study")
+_COLUMNS = (
+    "rank", "score", "modality", "body part", "date", "description", "most alike", "study"
+)  # fmt: skip
+_UID_END = 12  # characters of a UID that tell the instances of a study apart
 
 
 def similar(
@@ -103,5 +107,14 @@ def _row(case: Case) -> tuple[object, ...]:
         case.body_part,
         case.study_date,
         case.study_description,
+        _where(case.case_part),
         case.study_instance_uid,
     )
+
+
+def _where(part: PartPlace | None) -> str:
+    """Name a slice, a frame or a region by the end of its UID; JSON has all of it."""
+    if part is None:
+        return ""
+    uid, box = part.sop_instance_uid, ",".join(map(str, part.box))
+    return f"…{uid[-_UID_END:]} frame {part.frame} at {box}"

@@ -24,6 +24,8 @@ from encoder.clip import Clip
 from encoder.config import EncoderConfig
 from encoder.embedder import Embedder
 from encoder.errors import EncoderError, UnreadableImage
+from encoder.origin import Box
+from encoder.parts import Place
 from encoder.series import Assembly, assemble
 from encoder.sheet import Sheet, draw_sheet
 from encoder.stored_frames import stored_frames
@@ -94,7 +96,7 @@ def _answer(
         series = [[Path(path) for path in paths] for paths in request["show"]]
         return _show(draw_sheet(series, embedder.config))
     if "thumbnail" in request:
-        return _thumbnail(Path(request["thumbnail"]), request["side_px"], request["of_another"])
+        return _thumbnail(request)
     if "frames" in request:
         return _frames(Path(request["frames"]), request["numbers"], request["decoded"])
     return _embed(embedder, [Path(path) for path in request["embed"]], threads)
@@ -109,11 +111,18 @@ def _show(sheet: Sheet) -> tuple[dict[str, Any], bytes]:
     return reply, sheet.png
 
 
-def _thumbnail(path: Path, side_px: int, of_another: bool) -> tuple[dict[str, Any], bytes]:
+def _thumbnail(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    path, part = Path(request["thumbnail"]), request["part"]
+    place = part and Place(part["sop_instance_uid"], part["frame"], _box(*part["box"]))
+    side_px, of_another = request["side_px"], request["of_another"]
     try:
-        return {"reason": ""}, thumbnail(path, side_px, of_another=of_another).tobytes()
+        return {"reason": ""}, thumbnail(path, side_px, of_another=of_another, at=place).tobytes()
     except UnreadableImage as error:
         return {"reason": error.reason}, b""
+
+
+def _box(x: int, y: int, width: int, height: int) -> Box:
+    return Box(y, y + height, x, x + width)
 
 
 def _frames(path: Path, numbers: list[int], decoded: bool) -> tuple[dict[str, Any], bytes]:

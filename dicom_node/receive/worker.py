@@ -127,11 +127,18 @@ class Worker:
         )
 
     def thumbnail(
-        self, path: Path, side_px: int, *, of_another: bool, guest: Guest | None = None
+        self,
+        path: Path,
+        side_px: int,
+        *,
+        of_another: bool,
+        part: PartPlace | None = None,
+        guest: Guest | None = None,
     ) -> Thumbnail:
         """Return the middle frame of an instance, `side_px` wide and high; raises as `embed`.
 
-        Of another patient nothing is shown into which a name may be burnt.
+        Or the frame of a `part`, with a box drawn around it. Of another patient nothing is shown
+        into which a name may be burnt.
         """
         pixels = side_px * side_px * 3
 
@@ -140,7 +147,12 @@ class Worker:
                 raise ValueError("a picture of another size")
             return Thumbnail(data, str(reply["reason"]))
 
-        question = {"thumbnail": str(path), "side_px": side_px, "of_another": of_another}
+        question = {
+            "thumbnail": str(path),
+            "side_px": side_px,
+            "of_another": of_another,
+            "part": part and asdict(part),
+        }
         return self._ask(question, understand, guest)
 
     def frames(
