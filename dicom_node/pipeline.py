@@ -21,8 +21,9 @@ from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.send import reference_of, send
 from dicom_node.config import Answer, Config, Destination, Neighbours
 from dicom_node.errors import CommitmentPending, NotOffered, SendFailed
+from dicom_node.receive.clips import Embedded
 from dicom_node.receive.store import Store
-from dicom_node.receive.worker import Embedded, Worker
+from dicom_node.receive.worker import Worker
 from dicom_node.runner import Patience
 from index.catalogue import Catalogue
 from index.jobs import Job, JobKind, Jobs

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydicom import Dataset, dcmread, uid
 
-from encoder.clip import Clip, Kind, Unit
+from encoder.clip import Clip, Unit
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
 from encoder.headers import floats, macro, quiet
 from encoder.normalise import WINDOWS, normalise
-from encoder.origin import Grid, nearest_frame
+from encoder.origin import Grid
 from encoder.parts import Place
+from encoder.region import frame_at, holds, one_frame
 from encoder.series import assemble
 from encoder.slices import SLICED, Group
 from encoder.slide import SLIDE_CLASS
@@ -83,7 +84,7 @@ def thumbnail(
         header = dcmread(path, stop_before_pixels=True, specific_tags=_KEYWORDS)
         if of_another and _may_name_someone(header, clip):
             raise UnreadableImage(group.frames[0].sop_instance_uid, BURNED_IN)
-        frame = _windowed(_frame(clip, _number(clip, at)), header, group)
+        frame = _windowed(_shown(clip, at), header, group)
     small = normalise(frame, Extent(1, side_px, side_px))
     shown = small.array[:, 0]
     if of_another and header.get("SOPClassUID") in _ULTRASOUND:
@@ -94,19 +95,15 @@ def thumbnail(
 
 def _group(groups: Sequence[Group], at: Place | None) -> Group:
     """Choose the group that holds the frame of a place, else the one in the middle."""
-    holding = (
-        group
-        for group in groups
-        if at is not None and any((f.index or 0) + 1 == at.frame for f in group.frames)
-    )
+    holding = (group for group in groups if at is not None and holds(group, at.frame))
     return next(holding, groups[len(groups) // 2])
 
 
-def _number(clip: Clip, at: Place | None) -> int:
-    """Choose the frame of a clip that is nearest to that of a place, else the middle one."""
-    if at is None or clip.origin is None:
-        return clip.array.shape[1] // 2
-    return nearest_frame(clip.origin, at.frame)
+def _shown(clip: Clip, at: Place | None) -> Clip:
+    """Return the frame of a clip that is nearest to a place, else the middle one."""
+    if at is None:
+        return frame_at(clip, clip.array.shape[1] // 2)
+    return one_frame(clip, number=at.frame)
 
 
 def _framed(pixels: NDArray[np.uint8], small: Clip, at: Place) -> NDArray[np.uint8]:
@@ -139,17 +136,6 @@ def _largest_part(shown: NDArray[np.float32]) -> NDArray[np.float32]:
     parts = sitk.RelabelComponent(sitk.ConnectedComponent(joined), sortByObjectSize=True)
     largest: NDArray[np.float32] = shown * (sitk.GetArrayFromImage(parts) == 1)
     return largest
-
-
-def _frame(clip: Clip, at: int) -> Clip:
-    return replace(
-        clip,
-        array=clip.array[:, at : at + 1],
-        spacing=(0.0, *clip.spacing[1:]),
-        kind=Kind.STILL,
-        valid=None if clip.valid is None else clip.valid[at : at + 1],
-        origin=clip.origin and clip.origin.taken(np.array([at])),
-    )
 
 
 def _windowed(clip: Clip, header: Dataset, group: Group) -> Clip:

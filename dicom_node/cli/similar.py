@@ -20,6 +20,7 @@ from dicom_node.errors import NotKnown, SimilisError
 from dicom_node.operate.example import embed_example
 from dicom_node.operate.sources import files_below
 from dicom_node.parts import Parts, configured_encoder, existing_parts, open_index
+from dicom_node.receive.clips import Region
 from dicom_node.receive.worker import Model, Worker
 from index.parts import PartPlace
 from index.records import Case, Ranking
@@ -28,6 +29,7 @@ from index.search import Search
 _COLUMNS = (
     "rank", "score", "modality", "body part", "date", "description", "most alike", "study"
 )  # fmt: skip
+_BOX_SIDES = 4
 _UID_END = 12  # characters of a UID that tell the instances of a study apart
 
 
@@ -41,11 +43,22 @@ def similar(
     same_patient: Annotated[
         bool, typer.Option("--same-patient", help="Let the patient's own studies in.")
     ] = False,
+    slice_number: Annotated[
+        int | None,
+        typer.Option("--slice", min=1, help="Only this slice or frame of the files, from 1."),
+    ] = None,
+    box: Annotated[
+        str, typer.Option(help="Only this box of the files: x,y,width,height in pixels.")
+    ] = "",
     data: DataOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Rank the kept studies by likeness to an example."""
+    region = _region(slice_number, box)
+    asked = files_or_uid(example)
+    if region is not None and isinstance(asked, str):
+        raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
     parts = existing_parts(configured(config, data))
     filters = Filters(
         k=k or parts.config.answer.k,
@@ -56,16 +69,26 @@ def similar(
     )
     model = configured_encoder(parts.config.encoder)
     try:
-        asked = files_or_uid(example)
         if isinstance(asked, str):
             ranking = _like_study(parts, model, asked, filters)
         else:
-            ranking = _like_files(parts, model, asked, filters)
+            ranking = _like_files(parts, model, asked, filters, region)
     finally:
         parts.close()
     _print(ranking, json)
     if not model.trained:
         typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
+
+
+def _region(slice_number: int | None, box: str) -> Region | None:
+    """Return what is asked for of files, None for all of them."""
+    if slice_number is None and not box:
+        return None
+    sides = box.split(",") if box else []
+    if box and not (len(sides) == _BOX_SIDES and all(side.strip().isdecimal() for side in sides)):
+        raise typer.BadParameter(f"{box} is not x,y,width,height", param_hint="--box")
+    x, y, width, height = map(int, sides) if box else (0, 0, 0, 0)
+    return Region(slice_number, (x, y, width, height) if box else None)
 
 
 def _like_study(parts: Parts, model: Model, uid: str, filters: Filters) -> Ranking:
@@ -79,10 +102,13 @@ def _like_study(parts: Parts, model: Model, uid: str, filters: Filters) -> Ranki
     return answered.ranking
 
 
-def _like_files(parts: Parts, model: Model, paths: list[Path], filters: Filters) -> Ranking:
+def _like_files(
+    parts: Parts, model: Model, paths: list[Path], filters: Filters, region: Region | None
+) -> Ranking:
     worker = Worker(parts.config.encoder)
+    files = [path for path in files_below(paths) if isinstance(path, Path)]
     try:
-        example = embed_example(worker, [p for p in files_below(paths) if isinstance(p, Path)])
+        example = embed_example(worker, files, region=region)
     finally:
         worker.stop()
     index = open_index(parts, model, read_only=True)

@@ -17,16 +17,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
+from dicom_node.receive.clips import Embedded, Fault, Region, read_embedded
 from dicom_node.receive.launch import launch
 from dicom_node.receive.turns import Guest, Turns
-from index.parts import ClipParts, PartPlace
-from index.records import ClipRecord
+from index.parts import PartPlace
 
 log = structlog.get_logger()
 
@@ -52,23 +50,6 @@ class Model:
     dim: int
     device: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """An instance that gave no clip, and why: skipped by its SOP class, or unreadable."""
-
-    sop_instance_uid: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """What became of the files of a series."""
-
-    clips: tuple[ClipRecord, ...]
-    skipped: tuple[Fault, ...]
-    unreadable: tuple[Fault, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +92,22 @@ class Worker:
         self._turns = Turns()
         self.model = self._start()
 
-    def embed(self, paths: tuple[Path, ...], *, guest: Guest | None = None) -> Embedded:
-        """Return the clips of a series' files.
+    def embed(
+        self, paths: tuple[Path, ...], *, region: Region | None = None, guest: Guest | None = None
+    ) -> Embedded:
+        """Return the clips of a series' files, or of a region of them.
 
         Raises `WorkerFailed` when the process is lost over them, `WorkerUnavailable` when none can
         be started, `WorkerBusy` when a `guest` has waited long enough. After any failure the
         process is a new one: no late answer can be taken for that of the next series.
         """
-        return self._ask({"embed": [str(path) for path in paths]}, self._embedded, guest)
+        question: dict[str, object] = {"embed": [str(path) for path in paths]}
+        question["region"] = region and asdict(region)
+
+        def understand(reply: dict[str, Any], data: bytes) -> Embedded:
+            return read_embedded(reply, data, self.model.dim)
+
+        return self._ask(question, understand, guest)
 
     def show(self, series: Sequence[Sequence[Path]]) -> Contact:
         """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
@@ -195,21 +184,6 @@ class Worker:
         except BaseException:
             self.stop()
             raise
-
-    def _embedded(self, reply: dict[str, Any], data: bytes) -> Embedded:
-        clips = reply["clips"]
-        values, count = np.frombuffer(data, np.float32), len(clips) * self.model.dim
-        rows = values[:count].reshape(len(clips), self.model.dim)
-        ends = list(accumulate((len(clip["places"]) for clip in clips), initial=0))
-        parts = values[count:].reshape(ends[-1], -1 if ends[-1] else 0)
-        return Embedded(
-            clips=tuple(
-                _clip(clip, row, parts[start:stop])
-                for clip, row, (start, stop) in zip(clips, rows, pairwise(ends), strict=True)
-            ),
-            skipped=tuple(Fault(**fault) for fault in reply["skipped"]),
-            unreadable=tuple(Fault(**fault) for fault in reply["unreadable"]),
-        )
 
     def interrupt(self) -> None:
         """End what the process does, from another thread: `embed` raises `WorkerStopped`."""
@@ -298,28 +272,6 @@ class Worker:
             return WorkerStopped()
         because = f" (signal {signal.Signals(-code).name})" if code and code < 0 else ""
         return WorkerFailed(f"the embedding process {ended or f'died{because}'}")
-
-
-def _clip(
-    clip: dict[str, Any], vector: NDArray[np.float32], parts: NDArray[np.float32]
-) -> ClipRecord:
-    return ClipRecord(
-        kind=clip["kind"],
-        frames=clip["frames"],
-        sources=tuple(clip["sources"]),
-        vector=vector,
-        decoder=clip["decoder"],
-        parts=ClipParts(parts, tuple(map(_place, clip["places"]))),
-    )
-
-
-def _place(place: dict[str, Any] | None) -> PartPlace | None:
-    if place is None:
-        return None
-    box = place["box"]
-    top, left = box["top"], box["left"]
-    x_y_width_height = (left, top, box["right"] - left, box["bottom"] - top)
-    return PartPlace(place["sop_instance_uid"], place["frame"], x_y_width_height)
 
 
 def _contact(reply: dict[str, Any], png: bytes) -> Contact:
