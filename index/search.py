@@ -57,6 +57,11 @@ class Search:
         """The model whose vectors are searched."""
         return self._index.model_id
 
+    @property
+    def dim(self) -> int:
+        """The length of its vectors."""
+        return self._index.dim
+
     def similar(self, query: Query) -> Ranking:
         """Return the min(k, available) nearest studies that pass the filters, nearest first.
 

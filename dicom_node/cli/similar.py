@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.answer.query import Filters, similar_to_study, similar_to_vectors
+from dicom_node.answer.query import Filters, similar_to_examples, similar_to_study
 from dicom_node.cli.options import (
     ConfigOption,
     DataOption,
@@ -17,7 +17,7 @@ from dicom_node.cli.options import (
     print_table,
 )
 from dicom_node.errors import NotKnown, SimilisError
-from dicom_node.operate.example import embed_example
+from dicom_node.operate.example import embed_examples
 from dicom_node.operate.sources import files_below
 from dicom_node.parts import Parts, configured_encoder, existing_parts, open_index
 from dicom_node.receive.clips import Region
@@ -50,15 +50,24 @@ def similar(
     box: Annotated[
         str, typer.Option(help="Only this box of the files: x,y,width,height in pixels.")
     ] = "",
+    unlike: Annotated[
+        list[Path] | None,
+        typer.Option("--not", exists=True, help="A file or folder of what is not wanted."),
+    ] = None,
     data: DataOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Rank the kept studies by likeness to an example."""
+    """Rank the kept studies by likeness to an example.
+
+    Files of several studies are several examples; --not takes examples of what is not wanted.
+    """
     region = _region(slice_number, box)
     asked = files_or_uid(example)
     if region is not None and isinstance(asked, str):
         raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
+    if unlike and (region is not None or isinstance(asked, str)):
+        raise typer.BadParameter("--not goes with examples that are files, without slice or box")
     parts = existing_parts(configured(config, data))
     filters = Filters(
         k=k or parts.config.answer.k,
@@ -72,7 +81,7 @@ def similar(
         if isinstance(asked, str):
             ranking = _like_study(parts, model, asked, filters)
         else:
-            ranking = _like_files(parts, model, asked, filters, region)
+            ranking = _like_files(parts, model, asked, filters, region, unlike or [])
     finally:
         parts.close()
     _print(ranking, json)
@@ -103,16 +112,25 @@ def _like_study(parts: Parts, model: Model, uid: str, filters: Filters) -> Ranki
 
 
 def _like_files(
-    parts: Parts, model: Model, paths: list[Path], filters: Filters, region: Region | None
+    parts: Parts,
+    model: Model,
+    paths: list[Path],
+    filters: Filters,
+    region: Region | None,
+    unlike: list[Path],
 ) -> Ranking:
     worker = Worker(parts.config.encoder)
-    files = [path for path in files_below(paths) if isinstance(path, Path)]
     try:
-        example = embed_example(worker, files, region=region)
+        wanted = embed_examples(worker, _files(paths), region=region)
+        unwanted = embed_examples(worker, _files(unlike)) if unlike else []
     finally:
         worker.stop()
     index = open_index(parts, model, read_only=True)
-    return similar_to_vectors(Search(parts.catalogue, index), example, filters)
+    return similar_to_examples(Search(parts.catalogue, index), wanted, unwanted, filters)
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    return [path for path in files_below(paths) if isinstance(path, Path)]
 
 
 def _print(ranking: Ranking, json: bool) -> None:

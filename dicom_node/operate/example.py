@@ -53,6 +53,20 @@ def embed_example(
     )
 
 
+def embed_examples(
+    worker: Worker, paths: Sequence[Path], *, region: Region | None = None
+) -> list[Example]:
+    """Embed the files of several studies, each of which is an example; raises as above."""
+    studies: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        studies[_header(path).study_instance_uid].append(path)
+    if not studies:
+        raise NotUnderstood("nothing to compare with: no files")
+    if region is not None and len(studies) > 1:
+        raise NotUnderstood("a slice or a box is of one example; give the files of one study")
+    return [embed_example(worker, files, region=region) for files in studies.values()]
+
+
 def _header(path: Path) -> Header:
     try:
         return read_file_header(path)
