@@ -283,4 +283,4 @@ def patience_of(answer: Answer) -> Patience:
 
 def report_filters(answer: Answer) -> Filters:
     """Return what a report asks for: other patients, everything else open."""
-    return Filters(k=answer.k, minimum_score=answer.minimum_score)
+    return Filters(k=answer.k, minimum_score=answer.minimum_score, part_weight=answer.part_weight)

@@ -203,6 +203,22 @@ def test_a_box_of_a_slice_finds_the_study_it_was_cut_from(library: Library, tmp_
     assert {tuple(case["query_part"]["box"]) for case in cases} == {(8, 8, 40, 40)}
 
 
+def test_several_examples_are_asked_at_once_and_none_is_its_own_answer(
+    library: Library, tmp_path: Path
+) -> None:
+    wanted, unwanted = tmp_path / "wanted", tmp_path / "unwanted"
+    ct_study(wanted / "1", seed=1, uid_seed=71, patient_id="STRANGER")
+    shutil.copytree(library.source / "ct", wanted / "kept")
+    phantoms.still(unwanted, new_uid=phantoms.uid_source(9), patient_id="ANOTHER", seed=1)
+
+    cases = cases_of(
+        similis("similar", wanted, "--not", unwanted, "-k1", "--json", data=library.data)
+    )
+
+    assert [case["study_instance_uid"] for case in cases] == [library.still_uid]
+    assert cases[0]["rank"] == 1
+
+
 @pytest.mark.parametrize(
     ("region", "complaint"),
     [
@@ -235,6 +251,7 @@ def test_an_unknown_study_is_a_failure_with_one_clear_line(library: Library) -> 
         (["similar", "1.2", "-k", "0"], "-k"),
         (["similar", "1.2", "--slice", "1"], "not of a Study Instance UID"),
         (["similar", "1.2", "--box", "1,2,3"], "x,y,width,height"),
+        (["similar", "1.2", "--not", "."], "examples that are files"),
         (["import", "/no/such/folder"], "/no/such/folder does not exist"),
         (["serve", "--log-level", "loud"], "--log-level"),
         (["status", "--config", "/no/such.toml"], "/no/such.toml"),

@@ -75,6 +75,7 @@ def similar(
         body_part=body_part and body_part.upper(),
         same_patient=same_patient,
         minimum_score=parts.config.answer.minimum_score,
+        part_weight=parts.config.answer.part_weight,
     )
     model = configured_encoder(parts.config.encoder)
     try:
