@@ -30,6 +30,17 @@ _COLUMNS = (
     "rank", "score", "modality", "body part", "date", "description", "most alike", "study"
 )  # fmt: skip
 _BOX_SIDES = 4
+SliceOption = Annotated[
+    int | None,
+    typer.Option("--slice", min=1, help="Only this slice or frame of the files, from 1."),
+]
+BoxOption = Annotated[
+    str, typer.Option(help="Only this box of the files: x,y,width,height in pixels.")
+]
+NotOption = Annotated[
+    list[Path] | None,
+    typer.Option("--not", exists=True, help="A file or folder of what is not wanted."),
+]
 _UID_END = 12  # characters of a UID that tell the instances of a study apart
 
 
@@ -43,17 +54,9 @@ def similar(
     same_patient: Annotated[
         bool, typer.Option("--same-patient", help="Let the patient's own studies in.")
     ] = False,
-    slice_number: Annotated[
-        int | None,
-        typer.Option("--slice", min=1, help="Only this slice or frame of the files, from 1."),
-    ] = None,
-    box: Annotated[
-        str, typer.Option(help="Only this box of the files: x,y,width,height in pixels.")
-    ] = "",
-    unlike: Annotated[
-        list[Path] | None,
-        typer.Option("--not", exists=True, help="A file or folder of what is not wanted."),
-    ] = None,
+    slice_number: SliceOption = None,
+    box: BoxOption = "",
+    unlike: NotOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -62,32 +65,34 @@ def similar(
 
     Files of several studies are several examples; --not takes examples of what is not wanted.
     """
-    region = _region(slice_number, box)
-    asked = files_or_uid(example)
-    if region is not None and isinstance(asked, str):
-        raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
-    if unlike and (region is not None or isinstance(asked, str)):
-        raise typer.BadParameter("--not goes with examples that are files, without slice or box")
+    region, asked = _region(slice_number, box), files_or_uid(example)
+    _check_usage(asked, region, unlike)
     parts = existing_parts(configured(config, data))
+    answer = parts.config.answer
     filters = Filters(
-        k=k or parts.config.answer.k,
+        k=k or answer.k,
         modality=modality and modality.upper(),
         body_part=body_part and body_part.upper(),
         same_patient=same_patient,
-        minimum_score=parts.config.answer.minimum_score,
-        part_weight=parts.config.answer.part_weight,
+        minimum_score=answer.minimum_score,
+        part_weight=answer.part_weight,
     )
     model = configured_encoder(parts.config.encoder)
     try:
-        if isinstance(asked, str):
-            ranking = _like_study(parts, model, asked, filters)
-        else:
-            ranking = _like_files(parts, model, asked, filters, region, unlike or [])
+        ranking = _ranked(parts, model, asked, filters, region, unlike or [])
     finally:
         parts.close()
     _print(ranking, json)
     if not model.trained:
         typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
+
+
+def _check_usage(asked: list[Path] | str, region: Region | None, unlike: list[Path] | None) -> None:
+    """Refuse what does not go together."""
+    if region is not None and isinstance(asked, str):
+        raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
+    if unlike and (region is not None or isinstance(asked, str)):
+        raise typer.BadParameter("--not goes with examples that are files, without slice or box")
 
 
 def _region(slice_number: int | None, box: str) -> Region | None:
@@ -99,6 +104,19 @@ def _region(slice_number: int | None, box: str) -> Region | None:
         raise typer.BadParameter(f"{box} is not x,y,width,height", param_hint="--box")
     x, y, width, height = map(int, sides) if box else (0, 0, 0, 0)
     return Region(slice_number, (x, y, width, height) if box else None)
+
+
+def _ranked(
+    parts: Parts,
+    model: Model,
+    asked: list[Path] | str,
+    filters: Filters,
+    region: Region | None,
+    unlike: list[Path],
+) -> Ranking:
+    if isinstance(asked, str):
+        return _like_study(parts, model, asked, filters)
+    return _like_files(parts, model, asked, filters, region, unlike)
 
 
 def _like_study(parts: Parts, model: Model, uid: str, filters: Filters) -> Ranking:
