@@ -30,6 +30,9 @@ _COLUMNS = (
     "rank", "score", "modality", "body part", "date", "description", "most alike", "study"
 )  # fmt: skip
 _BOX_SIDES = 4
+ExampleArgument = Annotated[
+    list[str], typer.Argument(help="A Study Instance UID, or the files of an example.")
+]
 SliceOption = Annotated[
     int | None,
     typer.Option("--slice", min=1, help="Only this slice or frame of the files, from 1."),
@@ -45,9 +48,7 @@ _UID_END = 12  # characters of a UID that tell the instances of a study apart
 
 
 def similar(
-    example: Annotated[
-        list[str], typer.Argument(help="A Study Instance UID, or the files of an example.")
-    ],
+    example: ExampleArgument,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Cases at most.")] = None,
     modality: Annotated[str | None, typer.Option(help="Only this modality, as CT.")] = None,
     body_part: Annotated[str | None, typer.Option(help="Only this body part, as CHEST.")] = None,
