@@ -23,13 +23,15 @@ from dicom_node.config import Answer, Config, Destination, Neighbours
 from dicom_node.errors import CommitmentPending, NotOffered, SendFailed
 from dicom_node.generation import Current
 from dicom_node.parts import algorithm
+from dicom_node.receive.clips import Embedded
 from dicom_node.receive.store import Store
-from dicom_node.receive.worker import Embedded, Worker
+from dicom_node.receive.worker import Worker
 from dicom_node.runner import Patience
 from index.catalogue import Catalogue
 from index.errors import OtherGeneration
 from index.jobs import Job, JobKind, Jobs
-from index.records import ReportState, SeriesFiles
+from index.records import SeriesFiles
+from index.report_records import ReportState
 from index.states import State
 
 log = structlog.get_logger()
@@ -292,4 +294,4 @@ def patience_of(answer: Answer) -> Patience:
 
 def report_filters(answer: Answer) -> Filters:
     """Return what a report asks for: other patients, everything else open."""
-    return Filters(k=answer.k, minimum_score=answer.minimum_score)
+    return Filters(k=answer.k, minimum_score=answer.minimum_score, part_weight=answer.part_weight)

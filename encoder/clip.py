@@ -10,6 +10,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from encoder.origin import Origin
+
 
 class Kind(StrEnum):
     """What the T axis means: nothing, space or time."""
@@ -37,7 +39,8 @@ class Clip:
     T, H and W: mm for H and W (1.0 where unknown); along T mm for a volume, seconds for a cine, 0.0
     for a still or where unknown. `valid` is (T, H, W), False where the scanner padded or what is
     shown is no image. `sources` are SOP Instance UIDs in the order of T, a multi-frame instance
-    once. `decoder` names what decoded the pixels, several in the order of their names.
+    once. `decoder` names what decoded the pixels, several in the order of their names. `origin`
+    says where they lie in the stored images, None where that is not known.
     """
 
     array: NDArray[np.float32]
@@ -47,3 +50,4 @@ class Clip:
     valid: NDArray[np.bool_] | None
     sources: tuple[str, ...]
     decoder: str = ""
+    origin: Origin | None = None

@@ -12,8 +12,9 @@ import SimpleITK
 from numpy.typing import NDArray
 from pydicom import Dataset, uid
 
+from encoder.origin import Box
 from encoder.photometry import Picture
-from encoder.regions import Box, Tissue
+from encoder.regions import Tissue
 
 sitk: Any = SimpleITK  # typed, but with most of its calls left untyped
 

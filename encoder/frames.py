@@ -16,8 +16,10 @@ from encoder import foreground, regions, waveform
 from encoder.clip import Kind
 from encoder.codecs import DECODERS, PYAV, decode, decoder_name, index_frames, is_read_by_frame
 from encoder.errors import UnreadableImage
+from encoder.geometry import MIRRORED
 from encoder.headers import evenly, frame_count, frame_times
 from encoder.laterality import is_mirrored_picture, mirrored
+from encoder.origin import Box, FrameOrigin, Origin
 from encoder.photometry import Picture, colour, picture
 from encoder.slices import Frame, Group
 from encoder.subtraction import Mask, masks, moved
@@ -29,10 +31,14 @@ MAX_CINE_FRAMES = 64  # decoded of one loop, evenly through its time
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some pictures in the order of T, what decoded them, and spacing that only pixels tell."""
+    """Some pictures in the order of T, what decoded them, and spacing that only pixels tell.
+
+    `origin` has their places but not yet the size of a pixel; None for what was drawn here.
+    """
 
     pictures: list[Picture]
     decoder: str
+    origin: Origin | None = None
     step_s: float | None = None
     in_plane_mm: tuple[float, float] | None = None
 
@@ -43,8 +49,10 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
     Raises UnreadableImage for what is not supported or too large, and `headers.READ_ERRORS`.
     """
     if group.tile_file is not None and group.box is not None:
-        tiles = [read_tile(group.tile_file, each.index or 0, group.box) for each in wanted]
-        return Part(tiles, decoder_name(file.file_meta.TransferSyntaxUID))
+        indices = [each.index or 0 for each in wanted]
+        tiles = [read_tile(group.tile_file, index, group.box) for index in indices]
+        origin = _origin(wanted, indices, (int(file.Rows), int(file.Columns)), group.box)
+        return Part(tiles, decoder_name(file.file_meta.TransferSyntaxUID), origin)
     if file.get("SOPClassUID") in waveform.ECG_CLASSES:
         in_plane_mm = (waveform.PIXEL_MM, waveform.PIXEL_MM)
         return Part([waveform.draw(file)], "pydicom", in_plane_mm=in_plane_mm)
@@ -53,7 +61,7 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
         reason = f"transfer syntax {syntax} is not supported"
         raise UnreadableImage(wanted[0].sop_instance_uid, reason)
     if DECODERS[syntax] == PYAV:
-        part = _video(file, max_bytes)
+        part = _video(file, wanted, max_bytes)
     else:
         indices = _indices(file, wanted)
         is_volume = group.kind is Kind.VOLUME  # is shrunk bit by bit: only this bit is decoded
@@ -61,7 +69,9 @@ def load(file: Dataset, wanted: Sequence[Frame], group: Group, max_bytes: int) -
         _guard(file, wanted[0].sop_instance_uid, frames, max_bytes)
         is_loop = group.kind is Kind.CINE and len(indices) > 1
         step_s = _step_s(file, indices) if is_loop else None
-        part = Part(list(_pictures(file, indices)), decoder_name(syntax), step_s)
+        pictures = list(_pictures(file, indices))
+        origin = _origin(wanted, indices, pictures[0].values.shape[1:])
+        part = Part(pictures, decoder_name(syntax), origin, step_s)
     return part if group.kind is Kind.VOLUME else _framed(part, file, group)
 
 
@@ -83,21 +93,33 @@ def opened(path: Path, group: Group) -> Dataset:
 
 def _framed(part: Part, dataset: Dataset, group: Group) -> Part:
     """Cut pictures to what they show; mirror them where the other organ of the pair is not."""
-    pictures = part.pictures
+    pictures, origin = part.pictures, part.origin
     shown = regions.tissue(dataset, pictures[0].values.shape[1:])
     shown = shown or foreground.tissue(dataset, pictures)
     if shown is not None:
         pictures = [regions.crop(whole, shown) for whole in pictures]
+        origin = origin and replace(origin, cut=shown.around.inside(origin.cut))
     if group.geometry is None and is_mirrored_picture(dataset, group.frames[0].index):
         pictures = [mirrored(whole) for whole in pictures]
+        origin = origin and replace(origin, view=MIRRORED)
     in_plane_mm = None if shown is None else shown.spacing_mm
-    return replace(part, pictures=pictures, in_plane_mm=in_plane_mm)
+    return replace(part, pictures=pictures, origin=origin, in_plane_mm=in_plane_mm)
 
 
-def _video(dataset: Dataset, max_bytes: int) -> Part:
+def _origin(
+    wanted: Sequence[Frame], indices: Sequence[int], size: tuple[int, ...], box: Box | None = None
+) -> Origin:
+    """Tell which frames of one file pictures of `size` (H, W) are, and the box that was read."""
+    uid, (height, width) = wanted[0].sop_instance_uid, size
+    frames = tuple(FrameOrigin(uid, index + 1) for index in indices)
+    return Origin(frames, (height, width), box or Box(0, height, 0, width))
+
+
+def _video(dataset: Dataset, wanted: Sequence[Frame], max_bytes: int) -> Part:
     video = read_video(dataset, most=MAX_CINE_FRAMES, max_bytes=max_bytes)
     pictures = [regions.shut(colour(frame), dataset, 0) for frame in video.frames]
-    return Part(pictures, PYAV, video.step_s)
+    origin = _origin(wanted, video.numbers, pictures[0].values.shape[1:])
+    return Part(pictures, PYAV, origin, video.step_s)
 
 
 def _indices(dataset: Dataset, wanted: Sequence[Frame]) -> list[int]:

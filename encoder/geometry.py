@@ -40,6 +40,10 @@ class View:
     reversed_w: bool
 
 
+AS_STORED = View(transposed=False, reversed_h=False, reversed_w=False)
+MIRRORED = View(transposed=False, reversed_h=False, reversed_w=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """Parallel planes: `row` points along a row, `column` down a column, both of length one.

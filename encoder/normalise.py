@@ -4,6 +4,8 @@ Owns: the fixed extent, sampling in time, intensity ranges. Below this file nobo
 Does not own: decoding (`pixels`), orientation (`volume`), interpolation (`resample`), tokens.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,14 +44,13 @@ def normalise(clip: Clip, extent: Extent) -> Clip:
     grid = fit(clip, extent, frames=frames)
     array, inside = resample(clip.array, clip.valid, grid)
     values = _to_unit_range(array, inside, clip.unit)
-    return Clip(
+    nearest = (np.arange(frames) + 0.5) * clip.array.shape[1] / frames
+    return replace(
+        clip,
         array=np.repeat(values, 3 // len(values), axis=0),
         spacing=(clip.spacing[0] * grid.new[0] / grid.old[0], *grid.new[1:]),
-        kind=clip.kind,
-        unit=clip.unit,
         valid=inside,
-        sources=clip.sources,
-        decoder=clip.decoder,
+        origin=clip.origin and clip.origin.taken(nearest.astype(np.intp)),
     )
 
 
@@ -58,14 +59,12 @@ def _sample_frames(clip: Clip, count: int) -> Clip:
     available = clip.array.shape[1]
     indices = np.linspace(0, available - 1, count).round().astype(int)
     step_s = clip.spacing[0] * (available - 1) / max(count - 1, 1)
-    return Clip(
+    return replace(
+        clip,
         array=clip.array[:, indices],
         spacing=(step_s, *clip.spacing[1:]),
-        kind=clip.kind,
-        unit=clip.unit,
         valid=None if clip.valid is None else clip.valid[indices],
-        sources=clip.sources,
-        decoder=clip.decoder,
+        origin=clip.origin and clip.origin.taken(indices),
     )
 
 

@@ -22,6 +22,7 @@ from encoder.codecs import decodes_beside_others
 from encoder.errors import UnreadableImage
 from encoder.frames import MAX_CINE_FRAMES, Part, load, opened
 from encoder.headers import READ_ERRORS, evenly, quiet, raise_if_missing
+from encoder.origin import Origin
 from encoder.slices import Frame, Group
 
 MAX_DECODED_BYTES = 4 * 2**30
@@ -143,11 +144,12 @@ def stack(parts: Sequence[Part], group: Group, spacing: tuple[float, float, floa
     sources = tuple(dict.fromkeys(frame.sop_instance_uid for frame in group.frames))
     if len({(picture.values.shape, picture.unit) for picture in pictures}) != 1:
         raise UnreadableImage(sources[0], "the frames of its group differ in size or meaning")
-    kind, first = group.kind, pictures[0].values
+    kind, first, origin = group.kind, pictures[0].values, _origin(parts, spacing)
     if kind is not Kind.VOLUME:  # a video is what its stream is, whatever its header counts
         kind = Kind.CINE
         if all(np.array_equal(each.values, first) for each in pictures):
             kind, pictures, spacing = Kind.STILL, pictures[:1], (0.0, *spacing[1:])
+            origin = origin and replace(origin, frames=origin.frames[:1])
     valid = None
     if any(picture.valid is not None for picture in pictures):
         whole = np.ones(pictures[0].values.shape[1:], dtype=np.bool_)
@@ -160,4 +162,14 @@ def stack(parts: Sequence[Part], group: Group, spacing: tuple[float, float, floa
         valid=valid,
         sources=sources,
         decoder=" ".join(sorted({part.decoder for part in parts})),
+        origin=origin,
     )
+
+
+def _origin(parts: Sequence[Part], spacing: tuple[float, float, float]) -> Origin | None:
+    """Join the places of parts along T."""
+    known = [part.origin for part in parts if part.origin is not None]
+    if len(known) < len(parts):
+        return None
+    frames = tuple(frame for origin in known for frame in origin.frames)
+    return replace(known[0], frames=frames, pixel=spacing[1:])

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from encoder.headers import floats, macro
+from encoder.origin import Box
 from encoder.photometry import Picture
 
 # PS3.3 C.8.5.5.1: Region Spatial Format 1 is 2D; Region Data Type 1 is tissue, 2 colour flow.
@@ -22,26 +23,21 @@ _CORNERS = ("MinY0", "MinX0", "MaxY1", "MaxX1")
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """Rows `top` to `bottom` and columns `left` to `right`, the ends not included."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def area(self) -> int:
-        """Number of pixels, 0 where an end lies before its start."""
-        return max(self.bottom - self.top, 0) * max(self.right - self.left, 0)
-
-
-@dataclass(frozen=True, slots=True)
 class Tissue:
     """The ultrasound regions that show anatomy, and the spacing in the largest of them."""
 
     boxes: tuple[Box, ...]
     spacing_mm: tuple[float, float] | None  # None where its axes are not in cm
+
+    @property
+    def around(self) -> Box:
+        """The smallest box around all boxes."""
+        return Box(
+            min(box.top for box in self.boxes),
+            max(box.bottom for box in self.boxes),
+            min(box.left for box in self.boxes),
+            max(box.right for box in self.boxes),
+        )
 
 
 def tissue(dataset: Dataset, shape: tuple[int, ...]) -> Tissue | None:
@@ -86,8 +82,8 @@ def crop(whole: Picture, part: Tissue) -> Picture:
     inside = np.zeros(whole.values.shape[1:], dtype=np.bool_)
     for box in part.boxes:
         inside[box.top : box.bottom, box.left : box.right] = True
-    rows = slice(min(b.top for b in part.boxes), max(b.bottom for b in part.boxes))
-    columns = slice(min(b.left for b in part.boxes), max(b.right for b in part.boxes))
+    around = part.around
+    rows, columns = slice(around.top, around.bottom), slice(around.left, around.right)
     values = np.where(inside, whole.values, np.float32(0))[:, rows, columns]
     valid = None if whole.valid is None else whole.valid[rows, columns]
     return _restrict(Picture(values, valid, whole.unit), inside[rows, columns])

@@ -16,7 +16,7 @@ from encoder.clip import Kind
 from encoder.geometry import Geometry, Vector
 from encoder.headers import floats, frame_count, macro
 from encoder.laterality import hung, is_mirrored_picture, side
-from encoder.regions import Box
+from encoder.origin import Box
 from encoder.selection import image_type
 
 # Classes whose frames are parallel cuts when they carry a plane position and orientation.

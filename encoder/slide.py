@@ -15,7 +15,7 @@ from pydicom import uid
 
 from encoder.clip import Kind
 from encoder.headers import READ_ERRORS, raise_if_missing
-from encoder.regions import Box
+from encoder.origin import Box
 from encoder.slices import Frame, Group
 from encoder.tiles import Tiles, read_tiles
 from encoder.tissue import find_tissue

@@ -4,6 +4,7 @@ Owns: which frame stands for an instance, whether text may be burnt into it, the
 own: decoding and cutting (`volume`, `pixels`), the layout and the words around it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ from typing import Any
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from pydicom import Dataset, dcmread, uid
 
-from encoder.clip import Clip, Kind, Unit
+from encoder.clip import Clip, Unit
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
 from encoder.headers import floats, macro, quiet
 from encoder.normalise import WINDOWS, normalise
+from encoder.origin import Grid
+from encoder.parts import Place
+from encoder.region import frame_at, holds, one_frame
 from encoder.series import assemble
 from encoder.slices import SLICED, Group
 from encoder.slide import SLIDE_CLASS
@@ -27,6 +32,7 @@ from encoder.waveform import ECG_CLASSES
 sitk: Any = SimpleITK  # typed, but with most of its calls left untyped
 
 _DARK, _SPECKLE_PX = 0.06, 1  # of the range; gaps between speckles that are closed
+_LINE = (255, 190, 90)
 BURNED_IN = "text may be burned in"
 
 _ULTRASOUND = frozenset(
@@ -58,28 +64,59 @@ _KEYWORDS = [
 ]  # fmt: skip
 
 
-def thumbnail(path: Path, side_px: int, *, of_another: bool) -> NDArray[np.uint8]:
+def thumbnail(
+    path: Path, side_px: int, *, of_another: bool, at: Place | None = None
+) -> NDArray[np.uint8]:
     """Return the middle frame of an instance as (side_px, side_px, 3), its aspect in mm kept.
 
-    Of another patient nothing is shown into which a name may be burnt: what is neither cut to its
-    tissue, nor declared clean, nor of a class that burns nothing in. Raises UnreadableImage for
-    that and as `read_clip` does; OSError where the file cannot be opened.
+    Or the frame nearest to that of a place, with a line around it. Of another patient nothing is
+    shown into which a name may be burnt: what is neither cut to its tissue, nor declared clean, nor
+    of a class that burns nothing in. Raises UnreadableImage for that and as `read_clip` does;
+    OSError where the file cannot be opened.
     """
     assembly = assemble([path])
     if not assembly.groups:
         left_out = (*assembly.unreadable, *assembly.skipped)[0]
         raise UnreadableImage(left_out.sop_instance_uid, left_out.reason)
-    group = assembly.groups[len(assembly.groups) // 2]
+    group = _group(assembly.groups, at)
     clip = read_clip(group, Extent(1, side_px, side_px))
     with quiet():
         header = dcmread(path, stop_before_pixels=True, specific_tags=_KEYWORDS)
         if of_another and _may_name_someone(header, clip):
             raise UnreadableImage(group.frames[0].sop_instance_uid, BURNED_IN)
-        middle = _windowed(_middle(clip), header, group)
-    shown = normalise(middle, Extent(1, side_px, side_px)).array[:, 0]
+        frame = _windowed(_shown(clip, at), header, group)
+    small = normalise(frame, Extent(1, side_px, side_px))
+    shown = small.array[:, 0]
     if of_another and header.get("SOPClassUID") in _ULTRASOUND:
         shown = _largest_part(shown)
-    return np.moveaxis((shown * 255).round().astype(np.uint8), 0, -1)
+    pixels = np.moveaxis((shown * 255).round().astype(np.uint8), 0, -1)
+    return pixels if at is None else _framed(pixels, small, at)
+
+
+def _group(groups: Sequence[Group], at: Place | None) -> Group:
+    """Choose the group that holds the frame of a place, else the one in the middle."""
+    holding = (group for group in groups if at is not None and holds(group, at.frame))
+    return next(holding, groups[len(groups) // 2])
+
+
+def _shown(clip: Clip, at: Place | None) -> Clip:
+    """Return the frame of a clip that is nearest to a place, else the middle one."""
+    if at is None:
+        return frame_at(clip, clip.array.shape[1] // 2)
+    return one_frame(clip, number=at.frame)
+
+
+def _framed(pixels: NDArray[np.uint8], small: Clip, at: Place) -> NDArray[np.uint8]:
+    """Draw a line around a place in a picture (side, side, 3)."""
+    if small.origin is None:
+        return pixels
+    side_px = len(pixels)
+    grid = Grid((side_px, side_px), (small.spacing[1], small.spacing[2]))
+    box = small.origin.shown(at.box, 0, grid)
+    picture = Image.fromarray(pixels)
+    corners = (box.left, box.top, box.right - 1, box.bottom - 1)
+    ImageDraw.Draw(picture).rectangle(corners, outline=_LINE)
+    return np.array(picture)
 
 
 def _may_name_someone(header: Dataset, clip: Clip) -> bool:
@@ -99,17 +136,6 @@ def _largest_part(shown: NDArray[np.float32]) -> NDArray[np.float32]:
     parts = sitk.RelabelComponent(sitk.ConnectedComponent(joined), sortByObjectSize=True)
     largest: NDArray[np.float32] = shown * (sitk.GetArrayFromImage(parts) == 1)
     return largest
-
-
-def _middle(clip: Clip) -> Clip:
-    at = clip.array.shape[1] // 2
-    return replace(
-        clip,
-        array=clip.array[:, at : at + 1],
-        spacing=(0.0, *clip.spacing[1:]),
-        kind=Kind.STILL,
-        valid=None if clip.valid is None else clip.valid[at : at + 1],
-    )
 
 
 def _windowed(clip: Clip, header: Dataset, group: Group) -> Clip:

@@ -15,8 +15,8 @@ from pydicom.encaps import encapsulate, get_frame
 
 from encoder.codecs import DECODERS, PYAV, decode, extended_offsets
 from encoder.headers import floats
+from encoder.origin import Box
 from encoder.photometry import Picture, picture
-from encoder.regions import Box
 from encoder.slices import TileFile, pixel_spacing_mm
 
 MAX_TILES = 2_000_000  # of one instance: a slide of 10 x 10 cm at 0.25 µm has 1.6 of 256 x 256

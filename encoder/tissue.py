@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from encoder.clip import Unit
+from encoder.origin import Box
 from encoder.photometry import Picture
-from encoder.regions import Box
 from encoder.tiles import Tiles, read_tile
 
 MAX_TILES, MAX_MAP_PIXELS = 256, 512  # decoded for a map, evenly spread; its longer side

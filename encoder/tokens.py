@@ -21,10 +21,15 @@ def tokenise(clip: Clip, patch: Patch) -> tuple[NDArray[np.float32], NDArray[np.
     t, which equals repeating the frame t times. Places count patches along T, H and W from 0.
     Raises ValueError where the clip is no multiple of the patch.
     """
-    patch = (1, *patch[1:]) if clip.kind is Kind.STILL else patch
+    patch = patch_of(clip.kind, patch)
     _, *sizes = clip.array.shape
     frames, height, width = (size // p for size, p in zip(sizes, patch, strict=True))
     return patches_of(clip.array[None], patch)[0], places_of((frames, height, width))
+
+
+def patch_of(kind: Kind, patch: Patch) -> Patch:
+    """Return the patch of a clip of this kind: of a still one frame deep."""
+    return (1, *patch[1:]) if kind is Kind.STILL else patch
 
 
 def patches_of(array: NDArray[Value], patch: Patch) -> NDArray[Value]:

@@ -30,10 +30,14 @@ _DECODED_PIXEL_BYTES = 12  # RGB as float32, as in a clip
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """Frames (H, W, 3) as RGB 0..255, and the seconds between them, 0.0 where unknown."""
+    """Frames (H, W, 3) as RGB 0..255, and the seconds between them, 0.0 where unknown.
+
+    `numbers` tells which of the stream they are, from 0.
+    """
 
     frames: tuple[NDArray[np.uint8], ...]
     step_s: float
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,12 @@ def read_video(dataset: Dataset, *, most: int, max_bytes: int) -> Video:
             times = _times(dataset, shots, count)
             picked = evenly(np.arange(float(len(shots))) if times is None else times, most)
             frames = tuple(shots[i].frame.to_ndarray(format="rgb24") for i in picked)
+            numbers = tuple(shots[i].number for i in picked)
     except av.FFmpegError as error:
         raise ValueError("the video stream cannot be decoded") from error
     if times is None or len(frames) == 1:
-        return Video(frames, 0.0)
-    return Video(frames, float(np.ptp(times[picked]) / (len(frames) - 1)))
+        return Video(frames, 0.0, numbers)
+    return Video(frames, float(np.ptp(times[picked]) / (len(frames) - 1)), numbers)
 
 
 def _decoded(container: Any, frame_bytes: int) -> Iterator[_Shot]:

@@ -16,6 +16,7 @@ from encoder.errors import UnreadableImage
 from encoder.frames import Part
 from encoder.geometry import Geometry, View, regular
 from encoder.headers import quiet
+from encoder.origin import Origin
 from encoder.pixels import parts, read, stack
 from encoder.resample import MIN_WEIGHT, fit, resample
 from encoder.slices import Group
@@ -97,7 +98,8 @@ def _turned(clip: Clip, view: View) -> Clip:
     array = np.ascontiguousarray(array[..., :: steps[0], :: steps[1]])
     if valid is not None:
         valid = np.ascontiguousarray(valid[..., :: steps[0], :: steps[1]])
-    return replace(clip, array=array, valid=valid, spacing=(t, h, w))
+    origin = clip.origin and replace(clip.origin, view=view)
+    return replace(clip, array=array, valid=valid, spacing=(t, h, w), origin=origin)
 
 
 def _sheared(clip: Clip, shifts_px: NDArray[np.float64], margin_px: NDArray[np.float64]) -> Clip:
@@ -121,7 +123,14 @@ def _sheared(clip: Clip, shifts_px: NDArray[np.float64], margin_px: NDArray[np.f
                 array[:, number][there] += share * values
                 weight[number][there] += share * real[number]
     array /= np.maximum(weight, np.float32(1e-6))
-    return replace(clip, array=array, valid=weight >= MIN_WEIGHT)
+    origin = clip.origin and _shifted(clip.origin, (shifts_px - margin_px / 2) * clip.spacing[1:])
+    return replace(clip, array=array, valid=weight >= MIN_WEIGHT, origin=origin)
+
+
+def _shifted(origin: Origin, shifts_mm: NDArray[np.float64]) -> Origin:
+    """Note how far each slice was moved from the middle of its canvas, (T, 2)."""
+    pairs = zip(origin.frames, shifts_mm.tolist(), strict=True)
+    return replace(origin, frames=tuple(replace(f, shift_mm=(h, w)) for f, (h, w) in pairs))
 
 
 def _shares(shift_px: float) -> Iterator[tuple[int, float]]:
@@ -155,7 +164,15 @@ def _joined(parts: Sequence[Clip]) -> Clip:
             [w if part.valid is None else part.valid for w, part in zip(whole, parts, strict=True)]
         )
     array = np.concatenate([part.array for part in parts], axis=1)
-    return replace(first, array=array, valid=valid, sources=sources, decoder=" ".join(decoders))
+    frames = [frame for part in parts if part.origin for frame in part.origin.frames]
+    return replace(
+        first,
+        array=array,
+        valid=valid,
+        sources=sources,
+        decoder=" ".join(decoders),
+        origin=first.origin and replace(first.origin, frames=tuple(frames)),
+    )
 
 
 def _regular(clip: Clip, indices: NDArray[np.float64], step_mm: float) -> Clip:
@@ -163,6 +180,7 @@ def _regular(clip: Clip, indices: NDArray[np.float64], step_mm: float) -> Clip:
     spacing = (step_mm, *clip.spacing[1:])
     if np.array_equal(indices, np.arange(clip.array.shape[1])):
         return replace(clip, spacing=spacing)
+    origin = clip.origin and clip.origin.taken(indices.round().astype(int))
     below = np.floor(indices).astype(int)
     above = np.ceil(indices).astype(int)
     share = (indices - below).astype(np.float32)
@@ -175,4 +193,5 @@ def _regular(clip: Clip, indices: NDArray[np.float64], step_mm: float) -> Clip:
         mixed = clip.array[:, low] * weights[0] + clip.array[:, high] * weights[1]
         array[:, number] = mixed / np.maximum(weight, np.float32(1e-6))
         valid[number] = weight >= MIN_WEIGHT
-    return replace(clip, array=array, valid=None if valid.all() else valid, spacing=spacing)
+    valid_or_none = None if valid.all() else valid
+    return replace(clip, array=array, valid=valid_or_none, spacing=spacing, origin=origin)

@@ -1,4 +1,4 @@
-"""The study catalogue: one object in thirteen parts, each a file of its own.
+"""The study catalogue: one object in fourteen parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -6,6 +6,7 @@
 | `inquiries.Inquiries` | is asked by sending | close_inquiries |
 | `lifecycle.Lifecycle` | moves on | close_quiet, close_studies, mark_indexed, quarantine, skip, … |
 | `embeddings.Embeddings` | keeps vectors | save_clips, study_query, embedding_ids, vectors, … |
+| `part_vectors.PartVectors` | keeps their parts | part_steps, part_places |
 | `changes.Changes` | tells what changed | bookmark, changes, prune_changes, … |
 | `generations.Generations` | knows who answers | answering_generation, swap_generation … |
 | `gallery.Gallery` | is searched | members, case_rows |
@@ -31,6 +32,7 @@ from index.intake import Intake
 from index.lifecycle import Lifecycle
 from index.lookups import Lookups
 from index.matching import Matching
+from index.part_vectors import PartVectors
 from index.removal import Removal
 from index.repairs import Repairs
 from index.reports import Reports
@@ -42,6 +44,7 @@ class Catalogue(
     Lifecycle,
     Embeddings,
     Generations,
+    PartVectors,
     Gallery,
     Reports,
     Commitments,

@@ -25,7 +25,8 @@ from sqlalchemy import (
 
 from index.db import Database
 from index.embeddings import chunks
-from index.models import Change, Embedding
+from index.models import Embedding
+from index.vector_models import Change
 from index.vectors import Ids
 
 _KEPT = 200_000  # changes; a reader further behind compares everything

@@ -27,7 +27,7 @@ from index.models import (
     Series,
     Study,
 )
-from index.records import ReportState
+from index.report_records import ReportState
 from index.reports import move_reports
 
 

@@ -7,17 +7,20 @@ little-endian float32, read from any machine alike. Does not search.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Select, delete, exists, func, insert, select
+from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select
 
 from index.db import Database, repeated
 from index.generations import check_answering
 from index.lifecycle import held_series, move_series, put_aside, study_revision
 from index.models import Clip, Embedding, Series, Study
+from index.parts import ClipParts, Packed, pack, unpacked
 from index.records import ClipRecord, PatientKey, StudyVectors, VectorSource
 from index.states import REPORTABLE_STATES, Event
+from index.vector_models import Part
 from index.vectors import Ids, Vectors, unit_rows
 
 STORED = np.dtype("<f4")
@@ -148,6 +151,7 @@ class Embeddings(Database):
                 .order_by(Series.id, Clip.position, Clip.id)
             ).all()
             vectors = _vectors(connection, [clip.id for clip in clips], model_id)
+            parts = _parts(connection, clips, model_id)
         rows = [clip for clip in clips if clip.id in vectors]
         if not rows:
             return None
@@ -161,6 +165,7 @@ class Embeddings(Database):
             rows=tuple(
                 VectorSource(row.series_instance_uid, row.kind, tuple(row.sources)) for row in rows
             ),
+            parts=tuple(parts.get(row.id) for row in rows),
         )
 
 
@@ -179,6 +184,39 @@ def _vectors(connection: Connection, clip_ids: Sequence[int], model_id: str) -> 
         for part in chunks(clip_ids)
         for row in connection.execute(of_model.where(Embedding.clip_id.in_(part)))
     }
+
+
+def _parts(
+    connection: Connection, clips: Sequence[Row[*tuple[Any, ...]]], model_id: str
+) -> dict[int, ClipParts]:
+    """Return by clip id the parts by a model of those that have any."""
+    sources = {clip.id: clip.sources for clip in clips}
+    of_model = (
+        select(Embedding.clip_id, Part.vectors, Part.places)
+        .join_from(Embedding, Part, Part.embedding_id == Embedding.id)
+        .where(Embedding.model_id == model_id)
+    )
+    return {
+        row.clip_id: unpacked(Packed(row.vectors, row.places), sources[row.clip_id])
+        for some in chunks(list(sources))
+        for row in connection.execute(of_model.where(Embedding.clip_id.in_(some)))
+    }
+
+
+def _packed(clip: ClipRecord) -> Packed | None:
+    return None if clip.parts is None else pack(clip.parts, clip.sources)
+
+
+def _insert_parts(
+    connection: Connection, ids: Sequence[int], parts: Sequence[Packed | None]
+) -> None:
+    rows = [
+        {"embedding_id": key, **asdict(packed)}
+        for key, packed in zip(ids, parts, strict=True)
+        if packed is not None
+    ]
+    if rows:
+        connection.execute(insert(Part), rows)
 
 
 def _gives_way(connection: Connection, series_id: int, revision: int, model_id: str) -> bool:
@@ -221,6 +259,7 @@ def _replace(
     ]
     inserted = insert(Embedding).returning(Embedding.id, sort_by_parameter_order=True)
     ids = tuple(connection.execute(inserted, rows).scalars())
+    _insert_parts(connection, ids, [_packed(clip) for clip in clips])
     _delete_bare_clips(connection, series_id)
     return ids
 

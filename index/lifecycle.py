@@ -25,7 +25,7 @@ from index.db import Database
 from index.errors import UnknownKey
 from index.jobs import JobKind, enqueue
 from index.models import Clip, Report, Series, Study
-from index.records import ReportState
+from index.report_records import ReportState
 from index.states import (
     OPEN_STATES,
     REPORTABLE_STATES,

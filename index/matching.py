@@ -19,7 +19,8 @@ from index.db import Database
 from index.lookups import FILE_COLUMNS, read_studies
 from index.matches import ImageRow, OwnObject, SeriesRow
 from index.models import Instance, Report, ReportAttachment, Series, Study
-from index.records import InstanceFile, ReportState, StudyRow
+from index.records import InstanceFile, StudyRow
+from index.report_records import ReportState
 
 _PAGE = 500  # studies read in one transaction
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from index.attributes import TEXT_LENGTH, UID_LENGTH
-from index.records import ReportState
+from index.report_records import ReportState
 from index.states import State
 
 
@@ -208,16 +208,12 @@ class Clip(Base):
 class Embedding(Base):
     """A clip's unit vector by one model, as little-endian float32.
 
-    Its id is its label in the vector index. `revision` is that of the
-    series when its files were read; `decoder` names what decoded their pixels.
+    Its id is its label in the vector index. `revision` is that of the series when its files were
+    read; `decoder` names what decoded their pixels.
     """
 
     __tablename__ = "embedding"
-    __table_args__ = (
-        UniqueConstraint("clip_id", "model_id"),
-        Index(None, "model_id"),
-        NEVER_REUSED,
-    )
+    __table_args__ = (UniqueConstraint("clip_id", "model_id"), NEVER_REUSED)
 
     id: Mapped[Key]
     clip_id: Mapped[int] = mapped_column(BIG, ForeignKey("clip.id", ondelete="CASCADE"))
@@ -225,17 +221,6 @@ class Embedding(Base):
     revision: Mapped[int]
     decoder: Mapped[Label]
     vector: Mapped[bytes] = mapped_column(LargeBinary)
-
-
-class Change(Base):
-    """A vector that came or went, or whose series or study changed; written by triggers."""
-
-    __tablename__ = "change"
-    __table_args__ = (Index(None, "transaction_id"), NEVER_REUSED)
-
-    id: Mapped[Key]
-    transaction_id: Mapped[int] = mapped_column(BIG)  # PostgreSQL's; 0 on SQLite
-    embedding_id: Mapped[int] = mapped_column(BIG)
 
 
 class Report(Base):

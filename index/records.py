@@ -7,12 +7,12 @@ UTC datetimes, vectors are float32. Values that hold arrays compare by identity.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.parts import ClipParts, PartPlace
 from index.states import State
 from index.vectors import Effort
 
@@ -152,6 +152,7 @@ class ClipRecord:
     sources: tuple[str, ...]
     vector: NDArray[np.float32]
     decoder: str = ""
+    parts: ClipParts | None = None
 
 
 # --- what the search exchanges -------------------------------------------------------------
@@ -172,10 +173,13 @@ class Query:
     Dates are DA strings, both ends included; a study without a date fails a date filter. Ages are
     whole years, both ends included; a study whose age is not known fails. The institution must be
     equal but for capitals; all words of `description` must occur, whatever the capitals, in the
-    description of the study or in that of the series.
+    description of the study or in that of the series. With `parts` for each vector cases tell their
+    best part, which makes `part_weight` (0..1) of a score.
     """
 
     vectors: NDArray[np.float32]
+    parts: tuple[ClipParts | None, ...] = ()
+    part_weight: float = 0.0
     k: int = 10
     modality: str | None = None
     body_part: str | None = None
@@ -196,7 +200,9 @@ class Query:
 class Case:
     """An earlier study, how near it is and why: its clip that matches row `query_clip` best.
 
-    `rank` counts from 1, `score` is the cosine; `sop_instance_uid` is the clip's middle source.
+    `rank` counts from 1, `score` is the cosine, mixed with the likeness of parts where both have
+    some: `query_part` and `case_part` are most alike. `sop_instance_uid` is that of `case_part`,
+    else the clip's middle source.
     """
 
     rank: int
@@ -214,6 +220,8 @@ class Case:
     issuer_of_patient_id: str
     patient_sex: str
     patient_age: str
+    query_part: PartPlace | None = None
+    case_part: PartPlace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +250,7 @@ class VectorSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudyVectors:
-    """All vectors (M, D) of a study by one model, with the source of each row."""
+    """All vectors (M, D) of a study by one model, with the source and the parts of each row."""
 
     study_id: int
     study_instance_uid: str
@@ -251,6 +259,7 @@ class StudyVectors:
     revision: int  # of the study: it counts every change of its instances
     vectors: NDArray[np.float32]
     rows: tuple[VectorSource, ...]
+    parts: tuple[ClipParts | None, ...]
 
 
 # --- what is read back ---------------------------------------------------------------------
@@ -279,71 +288,3 @@ class StudyRow:
     referring_physician_name: str
     patient_age: str
     institution_name: str
-
-
-class ReportState(StrEnum):
-    """How far a report has come."""
-
-    CREATED = "created"
-    SENT = "sent"
-    COMMITTED = "committed"
-    FAILED = "failed"
-    OUTDATED = "outdated"  # what it says of its own study no longer holds
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedCase:
-    """A study that a report names."""
-
-    rank: int
-    score: float
-    study_instance_uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReportFile:
-    """An object that goes out beside the report, such as a contact sheet."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    relative_path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewReport:
-    """A report to be kept; `predecessor` is the SOP Instance UID of the one it supersedes.
-
-    `revision` is that of the study it was written on; `linked`: it names other patients' studies.
-    """
-
-    study_id: int
-    revision: int
-    destination: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    relative_path: str
-    model_id: str
-    cases: tuple[ReportedCase, ...] = ()
-    attachments: tuple[ReportFile, ...] = ()
-    predecessor: str = ""
-    linked: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportRow:
-    """A report as kept; `number` counts from 1 per study and destination."""
-
-    id: int
-    number: int
-    created_at: datetime
-    state: ReportState
-    study_id: int
-    destination: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    relative_path: str
-    model_id: str
-    cases: tuple[ReportedCase, ...]
-    attachments: tuple[ReportFile, ...]
-    predecessor: str
-    linked: bool

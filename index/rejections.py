@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select,
 from index.embeddings import chunks
 from index.lifecycle import held_series
 from index.models import Clip, Instance, Rejection, Report, Series, Study
-from index.records import ReportState
+from index.report_records import ReportState
 from index.reports import move_reports
 
 _SAID = select(Rejection.patient_id).where(

@@ -30,7 +30,7 @@ from index.models import (
     Series,
     Study,
 )
-from index.records import ReportState
+from index.report_records import ReportState
 from index.states import SETTLED_STATES
 
 

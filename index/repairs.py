@@ -16,7 +16,7 @@ from index.embeddings import STORED
 from index.errors import BadVector
 from index.jobs import JobKind, enqueue
 from index.models import Clip, Embedding, Instance, Report, ReportAttachment, Series, Study
-from index.records import ReportState
+from index.report_records import ReportState
 from index.states import Event, advance
 from index.vectors import unit_rows
 

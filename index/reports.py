@@ -27,7 +27,7 @@ from index.errors import StudyChanged, UnknownKey
 from index.jobs import JobKind, enqueue
 from index.lifecycle import study_revision
 from index.models import Report, ReportAttachment, ReportCase, Study
-from index.records import NewReport, ReportedCase, ReportFile, ReportRow, ReportState
+from index.report_records import NewReport, ReportedCase, ReportFile, ReportRow, ReportState
 
 PRECEDING: Mapping[ReportState, frozenset[ReportState]] = {
     ReportState.CREATED: frozenset({ReportState.SENT}),  # lacking: it is sent again

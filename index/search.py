@@ -1,10 +1,11 @@
 """The search policy: which earlier studies look like this one.
 
 The same for every index: over-fetch candidates, filter them in memory, one case per study, exact
-scores, equal scores in order of Study Instance UID. Where the filters leave few vectors, or
-candidates do not suffice, all allowed vectors are compared instead. What is shown is read from the
-catalogue last, in one statement, and checked once more against it: a study that has just gone to
-another patient is not shown for the facets being a moment older.
+scores, the best of them again by their parts (`rerank`), equal scores in order of Study Instance
+UID. Where the filters leave few vectors, or candidates do not suffice, all allowed vectors are
+compared instead. What is shown is read from the catalogue last, in one statement, and checked once
+more against it: a study that has just gone to another patient is not shown for the facets being a
+moment older.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from index.errors import BadQuery
 from index.facets import Facets
 from index.gallery import AnyRow, Conditions, conditions
 from index.records import Case, Query, Ranking
+from index.rerank import DEPTH, Found, rerank
 from index.vectors import Effort, Ids, VectorIndex, Vectors, unit_rows
 
 MAX_K = 1_000
@@ -67,6 +69,11 @@ class Search:
     def _follow(self) -> Bookmark:
         return self._facets.follow(self._catalogue, limit=_FOLLOWED)
 
+    @property
+    def dim(self) -> int:
+        """The length of its vectors."""
+        return self._index.dim
+
     def similar(self, query: Query) -> Ranking:
         """Return the min(k, available) nearest studies that pass the filters, nearest first.
 
@@ -77,6 +84,8 @@ class Search:
             raise BadQuery("k", f"it is {query.k}, and must be between 1 and {MAX_K}")
         if not len(query.vectors):
             raise BadQuery("vectors", "there are none")
+        if query.parts and len(query.parts) != len(query.vectors):
+            raise BadQuery("parts", f"there are {len(query.parts)}, one for each vector is needed")
         query = replace(query, vectors=unit_rows(query.vectors, self._index.dim))
         wanted = conditions(query)
         standing = self._facets.bookmark or self._facets.follow(self._catalogue)
@@ -110,7 +119,7 @@ class Search:
     def _among_candidates(self, query: Query, wanted: Conditions) -> _Best | None:
         """Rank ever more candidates of the index; None when that does not lead to an end."""
         index, config = self._index, self._config
-        first = count = max(_FIRST_CANDIDATES, config.overfetch * query.k)
+        first = count = max(_FIRST_CANDIDATES, config.overfetch * _depth(query))
         while count <= config.max_candidates:
             found = [index.candidates(row, count, effort=query.effort) for row in query.vectors]
             ids = found[0].ids
@@ -144,11 +153,12 @@ class Search:
     def _cases(
         self, query: Query, wanted: Conditions, best: _Best, standing: Bookmark
     ) -> tuple[tuple[Case, ...], bool]:
-        """Return the first k with what the catalogue knows of them; False if it has changed."""
+        """Return the first k as the catalogue knows them; False if it has changed."""
         enough = best.scores >= (-np.inf if query.min_score is None else query.min_score)
-        if len(best.scores) > query.k:
+        depth = _depth(query)
+        if len(best.scores) > depth:
             # Whoever scores the same as the last one may come before it by its UID.
-            enough &= best.scores >= best.scores[query.k - 1]
+            enough &= best.scores >= best.scores[depth - 1]
         chosen = best.ids[enough].tolist()
         rows, unread = self._catalogue.case_rows(chosen, standing)
         hits = [
@@ -159,7 +169,11 @@ class Search:
             if key in rows and wanted.pass_row(rows[key])  # else it was changed just now
         ]
         hits.sort(key=lambda hit: (-hit[0], hit[1].study_instance_uid))
-        cases = tuple(_case(rank, *hit) for rank, hit in enumerate(hits[: query.k], start=1))
+        hits = hits[:depth]
+        cases = tuple(_case(rank, *hit) for rank, hit in enumerate(hits, start=1))
+        if query.parts:
+            found = [Found(hit[1].id, case) for hit, case in zip(hits, cases, strict=True)]
+            cases = rerank(found, query, self._catalogue)
         return cases, unread == 0
 
 
@@ -168,7 +182,12 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
     unseen += 10.0**-_DECIMALS
     if query.min_score is not None and unseen < query.min_score:
         return True
-    return unseen == -np.inf or int((best.scores > unseen).sum()) >= query.k
+    return unseen == -np.inf or int((best.scores > unseen).sum()) >= _depth(query)
+
+
+def _depth(query: Query) -> int:
+    """Return how many studies must be known by their clips to rank the first k."""
+    return max(query.k, DEPTH) if query.parts and query.part_weight else query.k
 
 
 def _case(rank: int, score: float, row: AnyRow, query_row: int) -> Case:

@@ -202,6 +202,9 @@ def test_an_unknown_study_is_a_failure_with_one_clear_line(library: Library) -> 
     [
         (["similar"], "Missing argument"),
         (["similar", "1.2", "-k", "0"], "-k"),
+        (["similar", "1.2", "--slice", "1"], "not of a Study Instance UID"),
+        (["similar", "1.2", "--box", "1,2,3"], "x,y,width,height"),
+        (["similar", "1.2", "--not", "."], "examples that are files"),
         (["import", "/no/such/folder"], "/no/such/folder does not exist"),
         (["serve", "--log-level", "loud"], "--log-level"),
         (["status", "--config", "/no/such.toml"], "/no/such.toml"),

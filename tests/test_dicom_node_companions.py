@@ -23,6 +23,7 @@ from dicom_node.config import Destination
 from dicom_node.errors import WorkerFailed
 from dicom_node.receive.worker import Thumbnail
 from encoder.series import assemble
+from index.parts import PartPlace
 from index.records import Ranking
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,7 +37,9 @@ class Grey:
         self.breaks = breaks
         self.asked: list[tuple[Path, bool]] = []
 
-    def thumbnail(self, path: Path, side_px: int, *, of_another: bool) -> Thumbnail:
+    def thumbnail(
+        self, path: Path, side_px: int, *, of_another: bool, part: PartPlace | None
+    ) -> Thumbnail:
         self.asked.append((path, of_another))
         if self.breaks:
             raise WorkerFailed("the embedding process died (signal SIGSEGV)")

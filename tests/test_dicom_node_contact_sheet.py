@@ -20,6 +20,7 @@ from dicom_node.answer.contact_sheet import (
 )
 from dicom_node.answer.evidence import QueryEvidence
 from dicom_node.receive.worker import Thumbnail
+from index.parts import PartPlace
 from index.records import Ranking
 
 SECRET = bytes(range(32))
@@ -58,6 +59,23 @@ def test_the_query_comes_first_and_the_cases_in_order_of_rank() -> None:
     assert tiles[1].lines[:2] == ("#1   score 0.880   CT", "60-69 years")
     assert tiles[0].lines[1] == "this patient"
     assert page.width == WIDTH_PX
+
+
+def test_the_parts_that_match_are_shown_each_query_part_once() -> None:
+    uid = header().SOPInstanceUID
+    own = [PartPlace(uid, frame, (0, 0, 8, 8)) for frame in (2, 5)]
+    found = ranking(4)
+    cases = tuple(
+        replace(
+            case,
+            query_part=own[number % 2],
+            case_part=PartPlace(case.sop_instance_uid, number, (1, 1, 9, 9)),
+        )
+        for number, case in enumerate(found.cases)
+    )
+    _, tiles = sheet(evidence(header()), replace(found, cases=cases))
+    assert [tile.part for tile in tiles] == [*own, *(case.case_part for case in cases)]
+    assert [tile.banner for tile in tiles[:2]] == ["QUERY 1", "QUERY 2"]
 
 
 @pytest.mark.parametrize(("cases", "pages"), [(0, 0), (1, 1), (11, 1), (12, 2), (200, 2)])

@@ -23,7 +23,9 @@ from dicom_node.parts import Parts, open_parts, utc_now
 from dicom_node.receive.worker import Thumbnail
 from index.errors import CatalogueError, StudyChanged, UnknownKey
 from index.generation import Made
-from index.records import ClipRecord, ReportRow, ReportState
+from index.parts import PartPlace
+from index.records import ClipRecord
+from index.report_records import ReportRow, ReportState
 from index.search import Search
 from index.vectors import ExactIndex
 from training import phantoms
@@ -39,7 +41,9 @@ ALGORITHM = Algorithm(
 class NoPictures:
     """Decodes nothing: a contact sheet says so in its place."""
 
-    def thumbnail(self, path: Path, side_px: int, *, of_another: bool) -> Thumbnail:
+    def thumbnail(
+        self, path: Path, side_px: int, *, of_another: bool, part: PartPlace | None
+    ) -> Thumbnail:
         return Thumbnail(b"", "not shown")
 
 

@@ -7,8 +7,11 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage, UltrasoundImageStorage
+from test_encoder_origin import paint
 
 from encoder.errors import UnreadableImage
+from encoder.origin import Box
+from encoder.parts import Place
 from encoder.thumbnail import BURNED_IN, thumbnail
 from training.phantoms import cine, ct_series, slide, still, uid_source
 
@@ -123,3 +126,15 @@ def test_letters_beside_the_largest_part_of_an_ultrasound_are_black(tmp_path: Pa
     assert own[4:10, 4:8].min() > 200
     assert other[:15].max() == 0
     assert np.array_equal(own[20:60, 10:50], other[20:60, 10:50])
+
+
+def test_a_place_is_shown_in_its_frame_with_a_line_around_it(tmp_path: Path) -> None:
+    path = cine(tmp_path, new_uid=uid_source(1), frames=12, size=(SIDE_PX, SIDE_PX))
+    uid = paint(path, frame=slice(9, 12), box=Box(20, 40, 30, 50))
+    middle = thumbnail(path, SIDE_PX, of_another=False)
+    assert middle.max() < 250, "in the middle nothing is painted yet"
+    shown = thumbnail(path, SIDE_PX, of_another=False, at=Place(uid, 11, Box(20, 40, 30, 50)))
+    assert (shown[21:39, 31:49] == 255).all(), "the frame of the place"
+    line = np.array((255, 190, 90))
+    assert (shown[20, 30:50] == line).all() and (shown[20:40, 49] == line).all()
+    assert not (shown[:19] == line).all(axis=-1).any()

@@ -6,7 +6,7 @@ from catalogues import Clock, receive
 from index.catalogue import Catalogue
 from index.commitments import PeerRequest, Reference, Settlement
 from index.jobs import JobKind, Jobs
-from index.records import NewReport, ReportState
+from index.report_records import NewReport, ReportState
 
 ATTEMPTS = 2
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -10,9 +10,10 @@ from index.facets import Facets
 from index.gallery import conditions
 from index.jobs import Job, JobKind, Jobs
 from index.matching import Selection
-from index.records import Header, NewReport, Query, QuietRule, Receipt, Recorded, StoredFile
+from index.records import Header, Query, QuietRule, Receipt, Recorded, StoredFile
 from index.rejections import Rejects
 from index.removal import Belongings
+from index.report_records import NewReport
 
 STAY_S = 3600.0
 

@@ -16,7 +16,8 @@ from index.catalogue import Catalogue
 from index.criteria import Key, value_range
 from index.errors import BadQuery
 from index.matching import Selection
-from index.records import Header, NewReport, ReportFile, ReportState, StoredFile
+from index.records import Header, StoredFile
+from index.report_records import NewReport, ReportFile, ReportState
 
 BY_KEYWORD = {attribute.keyword: attribute for attribute in ATTRIBUTES}
 FIRST = Header(

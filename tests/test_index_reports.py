@@ -8,7 +8,7 @@ from catalogues import MODEL, Clock, receive
 from index.catalogue import Catalogue
 from index.errors import StudyChanged, UnknownKey
 from index.jobs import JobKind, Jobs
-from index.records import NewReport, ReportedCase, ReportFile, ReportState
+from index.report_records import NewReport, ReportedCase, ReportFile, ReportState
 from index.reports import PRECEDING
 
 

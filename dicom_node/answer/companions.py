@@ -24,6 +24,7 @@ from dicom_node.answer.tree import Algorithm
 from dicom_node.config import Destination
 from dicom_node.errors import WorkerFailed
 from dicom_node.receive.worker import Thumbnail
+from index.parts import PartPlace
 from index.records import Ranking
 
 log = structlog.get_logger()
@@ -37,8 +38,10 @@ _GONE, _DAMAGED = "it is no longer kept", "it cannot be read"
 class Thumbnailer(Protocol):
     """What decodes pictures: a worker, in a process of its own."""
 
-    def thumbnail(self, path: Path, side_px: int, *, of_another: bool) -> Thumbnail:
-        """Return an instance as a small picture; raises `WorkerFailed`."""
+    def thumbnail(
+        self, path: Path, side_px: int, *, of_another: bool, part: PartPlace | None
+    ) -> Thumbnail:
+        """Return an instance, or a part of it, as a small picture; raises `WorkerFailed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +103,9 @@ class Companions:
         if path is None or not path.exists():
             return Thumbnail(b"", _GONE)
         try:
-            return self.thumbnailer.thumbnail(path, SIDE_PX, of_another=tile.of_another)
+            return self.thumbnailer.thumbnail(
+                path, SIDE_PX, of_another=tile.of_another, part=tile.part
+            )
         except WorkerFailed as error:
             log.warning("not_pictured", sop_instance_uid=tile.sop_instance_uid, reason=error.reason)
             return Thumbnail(b"", _DAMAGED)

@@ -13,6 +13,7 @@ from dicom_node.answer import codes
 from dicom_node.answer.evidence import QueryEvidence, text_of
 from dicom_node.answer.tree import DISCLAIMER, Algorithm, age_band, case_name, warnings_about
 from dicom_node.receive.worker import Thumbnail
+from index.parts import PartPlace
 from index.records import Case, Ranking
 
 MAX_CASES = 20  # on a sheet; the report lists all
@@ -35,24 +36,31 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One picture to be: of which instance, whose, and what is written above and below it."""
+    """One picture to be: of which instance, whose, and what is written above and below it.
+
+    `part` is the frame that is shown and the box that is drawn, None for the frame in the middle.
+    """
 
     sop_instance_uid: str
+    part: PartPlace | None
     of_another: bool
     banner: str
     lines: tuple[str, ...]
 
 
+_Matched = tuple[str, PartPlace | None]  # SOP Instance UID of a query image, and which part
+
+
 @dataclass(slots=True)
 class _Page:
-    queries: list[str] = field(default_factory=list)  # SOP Instance UIDs
-    cases: list[tuple[Case, str]] = field(default_factory=list)  # with what they match
+    queries: list[_Matched] = field(default_factory=list)
+    cases: list[tuple[Case, _Matched]] = field(default_factory=list)  # with what they match
 
-    def has_room(self, source: str) -> bool:
+    def has_room(self, source: _Matched) -> bool:
         queries = len({*self.queries, source})
         return queries + len(self.cases) < COLUMNS * ROWS
 
-    def add(self, case: Case, source: str) -> None:
+    def add(self, case: Case, source: _Matched) -> None:
         if source not in self.queries:
             self.queries.append(source)
         self.cases.append((case, source))
@@ -82,7 +90,8 @@ def _paged(query: QueryEvidence, ranking: Ranking) -> list[_Page]:
     """Deal the cases out in order of rank."""
     pages: list[_Page] = []
     for case in ranking.cases[:MAX_CASES]:
-        source = query.source(case.query_clip).sop_instance_uid
+        matched = query.source(case)
+        source = matched.image.sop_instance_uid, matched.part
         if not pages or not pages[-1].has_room(source):
             pages.append(_Page())
         pages[-1].add(case, source)
@@ -92,14 +101,15 @@ def _paged(query: QueryEvidence, ranking: Ranking) -> list[_Page]:
 def _tiles(page: _Page, query: QueryEvidence, secret: bytes) -> Iterator[Tile]:
     several = len(page.queries) > 1
     headers = {image.sop_instance_uid: image.header for image in query.key_images}
-    for number, uid in enumerate(page.queries, 1):
+    for number, (uid, part) in enumerate(page.queries, 1):
         modality = codes.modality(text_of(headers[uid], "Modality")).value
         banner = f"{QUERY} {number}" if several else QUERY
-        yield Tile(uid, False, banner, (modality, "this patient"))
+        yield Tile(uid, part, False, banner, (modality, "this patient"))
     for case, source in page.cases:
         matched = f"like {QUERY.lower()} {page.queries.index(source) + 1}"
         yield Tile(
             case.sop_instance_uid,
+            case.case_part,
             True,
             NOT_THIS_PATIENT,
             (

@@ -73,12 +73,14 @@ def image(
     *children: Dataset,
     sop_class_uid: str,
     sop_instance_uid: str,
+    frame: int | None = None,
 ) -> ContentItem:
-    """Return an IMAGE; the instance must also stand in the evidence of the document."""
+    """Return an IMAGE, of one `frame` or of all; the document's evidence must have the instance."""
     item = sr.ImageContentItem(
         name=coded(name),
         referenced_sop_class_uid=sop_class_uid,
         referenced_sop_instance_uid=sop_instance_uid,
+        referenced_frame_numbers=None if frame is None else [frame],
         relationship_type=relation,
     )
     return _with(item, children)

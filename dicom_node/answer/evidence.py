@@ -16,6 +16,8 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
 
 from dicom_node.text import FREE_TEXT_VRS, decode, encodings, is_uid
+from index.parts import PartPlace
+from index.records import Case
 
 _IDENTITY = ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 
@@ -34,6 +36,20 @@ class KeyImage:
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A key image, and the part of it that is meant, None for all of it."""
+
+    image: KeyImage
+    part: PartPlace | None
+
+    @property
+    def frame(self) -> int | None:
+        """The frame to refer to; None where the image has only one, or all are meant."""
+        several = (integer_of(self.image.header, "NumberOfFrames") or 1) > 1
+        return self.part.frame if self.part is not None and several else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,10 +86,13 @@ class QueryEvidence:
         """The study that the report belongs to."""
         return text_of(self.images[0], "StudyInstanceUID")
 
-    def source(self, query_clip: int) -> KeyImage:
-        """Return the key image of a row of `Query.vectors`."""
-        uid = self.query_clip_image[query_clip]
-        return next(image for image in self.key_images if image.sop_instance_uid == uid)
+    def source(self, case: Case) -> Source:
+        """Return what a case is most like: its part of the query, else the clip's key image."""
+        part = case.query_part
+        by_uid = {image.sop_instance_uid: image for image in self.key_images}
+        if part is not None and part.sop_instance_uid in by_uid:
+            return Source(by_uid[part.sop_instance_uid], part)
+        return Source(by_uid[self.query_clip_image[case.query_clip]], None)
 
 
 def text_of(dataset: Dataset, keyword: str, parent: Dataset | None = None) -> str:

@@ -30,14 +30,8 @@ from dicom_node.errors import NotKnown
 from dicom_node.receive.header import read_evidence
 from dicom_node.receive.store import Store
 from index.catalogue import Catalogue
-from index.records import (
-    NewReport,
-    Ranking,
-    ReportedCase,
-    ReportFile,
-    ReportRow,
-    ReportState,
-)
+from index.records import Ranking
+from index.report_records import NewReport, ReportedCase, ReportFile, ReportRow, ReportState
 
 log = structlog.get_logger()
 
@@ -218,10 +212,12 @@ class Issuer:
         )
 
     def _evidence(self, answered: Answered) -> QueryEvidence:
-        """Return the headers of the query's key images: the middle one of every clip."""
+        """Return the headers of the query's key images: of every clip and of the best parts."""
         keys = tuple(row.sources[len(row.sources) // 2] for row in answered.query.rows)
+        parts = (case.query_part for case in answered.ranking.cases)
+        best = (part.sop_instance_uid for part in parts if part is not None)
         headers: dict[str, Dataset] = {}
-        for uid in dict.fromkeys(keys):
+        for uid in dict.fromkeys((*keys, *best)):
             path = self._find(uid)
             if path is None:
                 raise NotKnown("instance", uid, "it was deleted while its study was searched for")

@@ -3,19 +3,22 @@
 C-FIND, reports and the command line all ask through here, so that they rank alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index.catalogue import Catalogue
-from index.records import PatientKey, Query, Ranking, StudyVectors
-from index.search import Search
+from index.parts import ClipParts
+from index.records import Case, PatientKey, Query, Ranking, StudyVectors
+from index.refine import refined
+from index.search import MAX_K, Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What an answer may contain; None lets everything pass."""
+    """What an answer may contain, None lets everything pass; `part_weight` as in `Query`."""
 
     k: int
     modality: str | None = None
@@ -25,15 +28,21 @@ class Filters:
     date_to: str | None = None
     same_patient: bool = False
     minimum_score: float | None = None
+    part_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Example:
-    """What to compare with: unit vectors (M, D), and whose they are."""
+    """What to compare with: unit vectors (M, D), and whose they are; `parts` as in `Query`.
+
+    A `part_weight` takes the place of that of the filters.
+    """
 
     vectors: NDArray[np.float32]
     study_instance_uid: str
     patient: PatientKey
+    parts: tuple[ClipParts | None, ...] = ()
+    part_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +71,10 @@ def similar_to_study(
     if query is None:
         return None
     example = Example(
-        vectors=query.vectors, study_instance_uid=study_instance_uid, patient=query.patient
+        vectors=query.vectors,
+        study_instance_uid=study_instance_uid,
+        patient=query.patient,
+        parts=query.parts,
     )
     return Answered(query, similar_to_vectors(search, example, filters))
 
@@ -77,8 +89,49 @@ def _part(query: StudyVectors, series: str, instance: str) -> StudyVectors | Non
     if not rows:
         return None
     return replace(
-        query, vectors=query.vectors[rows], rows=tuple(query.rows[number] for number in rows)
+        query,
+        vectors=query.vectors[rows],
+        rows=tuple(query.rows[number] for number in rows),
+        parts=tuple(query.parts[number] for number in rows),
     )
+
+
+def similar_to_examples(
+    search: Search, wanted: Sequence[Example], unwanted: Sequence[Example], filters: Filters
+) -> Ranking:
+    """Rank the kept studies by likeness to some examples and unlikeness to others.
+
+    The studies of no example are answered, nor those of their patients unless these are let in.
+    """
+    if len(wanted) == 1 and not unwanted:
+        return similar_to_vectors(search, wanted[0], filters)
+    toward, away = (
+        np.concatenate([np.empty((0, search.dim), np.float32), *(each.vectors for each in some)])
+        for some in (wanted, unwanted)
+    )
+    query = replace(wanted[0], vectors=refined(toward, away), parts=())
+    examples = (*wanted, *unwanted)
+    asked = filters.k
+    while True:
+        ranking = similar_to_vectors(search, query, replace(filters, k=min(asked, MAX_K)))
+        others = [case for case in ranking.cases if not _is_own(case, examples, filters)]
+        if len(others) >= filters.k or len(ranking.cases) < asked:
+            kept = enumerate(others[: filters.k], start=1)
+            return replace(ranking, cases=tuple(replace(case, rank=rank) for rank, case in kept))
+        asked *= 2
+
+
+def _is_own(case: Case, examples: Sequence[Example], filters: Filters) -> bool:
+    """Whether a case is of an example's study or patient; an issuer counts where both have one."""
+    for example in examples:
+        patient = example.patient
+        issuers = {patient.issuer_of_patient_id, case.issuer_of_patient_id} - {""}
+        same = bool(patient.patient_id) and patient.patient_id == case.patient_id
+        if case.study_instance_uid == example.study_instance_uid:
+            return True
+        if same and len(issuers) <= 1 and not filters.same_patient:
+            return True
+    return False
 
 
 def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ranking:
@@ -86,6 +139,10 @@ def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ra
     return search.similar(
         Query(
             vectors=example.vectors,
+            parts=example.parts,
+            part_weight=(
+                filters.part_weight if example.part_weight is None else example.part_weight
+            ),
             k=filters.k,
             modality=filters.modality,
             body_part=filters.body_part,

@@ -107,6 +107,7 @@ def read_filters(identifier: Identifier, answer: Answer) -> Filters:
         date_to=date_to,
         same_patient=read_scope(identifier) is Scope.ALL,
         minimum_score=_score(identifier, answer.minimum_score),
+        part_weight=answer.part_weight,
     )
 
 

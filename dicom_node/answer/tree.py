@@ -21,7 +21,7 @@ from dicom_node.answer.content_item import (
     text,
     uid_reference,
 )  # fmt: skip
-from dicom_node.answer.evidence import KeyImage, QueryEvidence, integer_of, text_of
+from dicom_node.answer.evidence import KeyImage, QueryEvidence, Source, integer_of, text_of
 from dicom_node.answer.pseudonym import Pseudonymised, pseudonym, pseudonymous_uid
 from index.records import Case, Ranking
 
@@ -157,7 +157,13 @@ def _library_entry(key_image: KeyImage) -> Dataset:
     ):
         if pixels := integer_of(header, keyword):
             descriptors.append(number(acquisition, name, str(pixels), codes.PIXELS))
-    return _image(Relation.CONTAINS, codes.SOURCE, key_image, *descriptors)
+    return image(
+        Relation.CONTAINS,
+        codes.SOURCE,
+        *descriptors,
+        sop_class_uid=key_image.sop_class_uid,
+        sop_instance_uid=key_image.sop_instance_uid,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +195,7 @@ def _similar_case(
     """Return the group of one case (TID 1501)."""
     context, contains = Relation.HAS_OBS_CONTEXT, Relation.CONTAINS
     pair = f"{query.study_instance_uid}\\{case.study_instance_uid}"
-    source = query.source(case.query_clip)
+    source = query.source(case)
     return container(
         codes.MEASUREMENT_GROUP,
         text(context, codes.TRACKING_IDENTIFIER, f"Similar case {case.rank}"),
@@ -201,7 +207,7 @@ def _similar_case(
             f"{case.score:.4f}",
             codes.NO_UNITS,
             same.cosine_similarity,
-            _image(Relation.INFERRED_FROM, codes.SOURCE_OF_MEASUREMENT, source),
+            _source(Relation.INFERRED_FROM, source),
         ),
         number(
             contains,
@@ -211,7 +217,7 @@ def _similar_case(
             same.rank_among_retrieved,
         ),
         *category,
-        _image(contains, codes.SOURCE_OF_MEASUREMENT, source),
+        _source(contains, source),
         _reference_case(case, same.subject_class, naming),
     )
 
@@ -257,6 +263,7 @@ def _reference_case(case: Case, subject_class: Dataset, naming: Naming) -> Datas
                 codes.MOST_SIMILAR_IMAGE,
                 sop_class_uid=sop_class_uid,
                 sop_instance_uid=case.sop_instance_uid,
+                frame=case.case_part.frame if case.case_part and case.case_part.frame > 1 else None,
             )
         )
     items.append(text(contains, codes.COMMENT, _comment(case, secret)))
@@ -301,13 +308,12 @@ def _method(method: codes.CodedConcept) -> Dataset:
     return code(Relation.HAS_CONCEPT_MOD, codes.MEASUREMENT_METHOD, method)
 
 
-def _image(
-    relation: Relation, name: codes.CodedConcept, key_image: KeyImage, *children: Dataset
-) -> Dataset:
+def _source(relation: Relation, source: Source) -> Dataset:
+    """Return the image, and of several frames the one, that a case was found by."""
     return image(
         relation,
-        name,
-        *children,
-        sop_class_uid=key_image.sop_class_uid,
-        sop_instance_uid=key_image.sop_instance_uid,
+        codes.SOURCE_OF_MEASUREMENT,
+        sop_class_uid=source.image.sop_class_uid,
+        sop_instance_uid=source.image.sop_instance_uid,
+        frame=source.frame,
     )

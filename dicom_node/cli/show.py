@@ -20,8 +20,9 @@ from dicom_node.errors import NotKnown, ObjectRefused, SimilisError
 from dicom_node.listener import prepare_dicom
 from dicom_node.operate.sources import files_below
 from dicom_node.parts import existing_parts
+from dicom_node.receive.clips import Fault
 from dicom_node.receive.header import read_file_header
-from dicom_node.receive.worker import Contact, Fault, Worker
+from dicom_node.receive.worker import Contact, Worker
 
 _COLUMNS = ("clip", "modality", "kind", "unit", "frames", "seen as", "spacing", "SOP class")
 _NAMED = 20  # left out, in the table for people; --json names all

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.answer.query import Filters, similar_to_study, similar_to_vectors
+from dicom_node.answer.query import Filters, similar_to_examples, similar_to_study
 from dicom_node.cli.options import (
     ConfigOption,
     DataOption,
@@ -18,44 +18,68 @@ from dicom_node.cli.options import (
 )
 from dicom_node.errors import NotKnown, SimilisError
 from dicom_node.generation import Answering, answering_model, open_answering, start_workers
-from dicom_node.operate.example import embed_example
+from dicom_node.operate.example import embed_examples
 from dicom_node.operate.sources import files_below
 from dicom_node.parts import Parts, existing_parts
+from dicom_node.receive.clips import Region
+from index.parts import PartPlace
 from index.records import Case, Ranking
 
-_COLUMNS = ("rank", "score", "modality", "body part", "date", "description", "study")
+_COLUMNS = (
+    "rank", "score", "modality", "body part", "date", "description", "most alike", "study"
+)  # fmt: skip
+_BOX_SIDES = 4
+ExampleArgument = Annotated[
+    list[str], typer.Argument(help="A Study Instance UID, or the files of an example.")
+]
+SliceOption = Annotated[
+    int | None,
+    typer.Option("--slice", min=1, help="Only this slice or frame of the files, from 1."),
+]
+BoxOption = Annotated[
+    str, typer.Option(help="Only this box of the files: x,y,width,height in pixels.")
+]
+NotOption = Annotated[
+    list[Path] | None,
+    typer.Option("--not", exists=True, help="A file or folder of what is not wanted."),
+]
+_UID_END = 12  # characters of a UID that tell the instances of a study apart
 
 
 def similar(
-    example: Annotated[
-        list[str], typer.Argument(help="A Study Instance UID, or the files of an example.")
-    ],
+    example: ExampleArgument,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Cases at most.")] = None,
     modality: Annotated[str | None, typer.Option(help="Only this modality, as CT.")] = None,
     body_part: Annotated[str | None, typer.Option(help="Only this body part, as CHEST.")] = None,
     same_patient: Annotated[
         bool, typer.Option("--same-patient", help="Let the patient's own studies in.")
     ] = False,
+    slice_number: SliceOption = None,
+    box: BoxOption = "",
+    unlike: NotOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Rank the kept studies by likeness to an example."""
+    """Rank the kept studies by likeness to an example.
+
+    Files of several studies are several examples; --not takes examples of what is not wanted.
+    """
+    region, asked = _region(slice_number, box), files_or_uid(example)
+    _check_usage(asked, region, unlike)
     parts = existing_parts(configured(config, data))
+    answer = parts.config.answer
     filters = Filters(
-        k=k or parts.config.answer.k,
+        k=k or answer.k,
         modality=modality and modality.upper(),
         body_part=body_part and body_part.upper(),
         same_patient=same_patient,
-        minimum_score=parts.config.answer.minimum_score,
+        minimum_score=answer.minimum_score,
+        part_weight=answer.part_weight,
     )
     model = answering_model(parts)
     try:
-        asked = files_or_uid(example)
-        if isinstance(asked, str):
-            ranking = _like_study(parts, asked, filters)
-        else:
-            ranking = _like_files(parts, asked, filters)
+        ranking = _ranked(parts, asked, filters, region, unlike or [])
     finally:
         parts.close()
     _print(ranking, json)
@@ -63,9 +87,39 @@ def similar(
         typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
 
 
+def _check_usage(asked: list[Path] | str, region: Region | None, unlike: list[Path] | None) -> None:
+    """Refuse what does not go together."""
+    if region is not None and isinstance(asked, str):
+        raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
+    if unlike and (region is not None or isinstance(asked, str)):
+        raise typer.BadParameter("--not goes with examples that are files, without slice or box")
+
+
+def _region(slice_number: int | None, box: str) -> Region | None:
+    """Return what is asked for of files, None for all of them."""
+    if slice_number is None and not box:
+        return None
+    sides = box.split(",") if box else []
+    if box and not (len(sides) == _BOX_SIDES and all(side.strip().isdecimal() for side in sides)):
+        raise typer.BadParameter(f"{box} is not x,y,width,height", param_hint="--box")
+    x, y, width, height = map(int, sides) if box else (0, 0, 0, 0)
+    return Region(slice_number, (x, y, width, height) if box else None)
+
+
+def _ranked(
+    parts: Parts,
+    asked: list[Path] | str,
+    filters: Filters,
+    region: Region | None,
+    unlike: list[Path],
+) -> Ranking:
+    if isinstance(asked, str):
+        return _like_study(parts, asked, filters)
+    return _like_files(parts, asked, filters, region, unlike)
+
+
 def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
-    search = _opened(parts).search
-    answered = similar_to_study(parts.catalogue, search, uid, filters)
+    answered = similar_to_study(parts.catalogue, _opened(parts).search, uid, filters)
     if answered is None:
         known = parts.catalogue.study_row(uid)
         if known is not None:
@@ -74,19 +128,30 @@ def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
     return answered.ranking
 
 
-def _like_files(parts: Parts, paths: list[Path], filters: Filters) -> Ranking:
+def _like_files(
+    parts: Parts,
+    paths: list[Path],
+    filters: Filters,
+    region: Region | None,
+    unlike: list[Path],
+) -> Ranking:
     (worker,) = start_workers(parts, 1)
     try:
         answering = _opened(parts)
-        files = [path for path in files_below(paths) if isinstance(path, Path)]
-        example = embed_example(worker, files, model_id=answering.model.model_id)
+        model_id = answering.model.model_id
+        wanted = embed_examples(worker, _files(paths), model_id=model_id, region=region)
+        unwanted = embed_examples(worker, _files(unlike), model_id=model_id) if unlike else []
     finally:
         worker.stop()
-    return similar_to_vectors(answering.search, example, filters)
+    return similar_to_examples(answering.search, wanted, unwanted, filters)
 
 
 def _opened(parts: Parts) -> Answering:
     return open_answering(parts, answering_model(parts), read_only=True)
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    return [path for path in files_below(paths) if isinstance(path, Path)]
 
 
 def _print(ranking: Ranking, json: bool) -> None:
@@ -107,5 +172,14 @@ def _row(case: Case) -> tuple[object, ...]:
         case.body_part,
         case.study_date,
         case.study_description,
+        _where(case.case_part),
         case.study_instance_uid,
     )
+
+
+def _where(part: PartPlace | None) -> str:
+    """Name a slice, a frame or a region by the end of its UID; JSON has all of it."""
+    if part is None:
+        return ""
+    uid, box = part.sop_instance_uid, ",".join(map(str, part.box))
+    return f"…{uid[-_UID_END:]} frame {part.frame} at {box}"

@@ -1,13 +1,15 @@
 """An example that is not kept: files in, vectors out, nothing written."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dicom_node.answer.query import Example
 from dicom_node.errors import BadIdentity, NotUnderstood, ObjectRefused
+from dicom_node.receive.clips import Region
 from dicom_node.receive.header import read_file_header
 from dicom_node.receive.turns import Guest
 from dicom_node.receive.worker import Worker
@@ -16,35 +18,76 @@ from index.records import Header, PatientKey
 
 
 def embed_example(
-    worker: Worker, paths: Sequence[Path], *, model_id: str, guest: Guest | None = None
+    worker: Worker,
+    paths: Sequence[Path],
+    *,
+    model_id: str,
+    region: Region | None = None,
+    guest: Guest | None = None,
 ) -> Example:
     """Embed the files of one study, series by series, to compare with vectors by a model.
 
-    Raises `NotUnderstood` when no file gives a clip, `BadIdentity` when they are of two studies,
-    `OtherGeneration` when the worker does not run that model (any more); else as `Worker.embed`.
+    Of a region only parts are compared in the end: a part of one image is more like a part of
+    another than like all of it. Raises `NotUnderstood` when no file gives a clip, `BadIdentity`
+    when they are of two studies, `OtherGeneration` when the worker does not run that model (any
+    more); else as `Worker.embed`.
     """
-    series: dict[str, list[Path]] = defaultdict(list)
-    headers: list[Header] = []
-    for path in paths:
-        try:
-            header = read_file_header(path)
-        except ObjectRefused as error:
-            raise NotUnderstood(f"{path}: {error.reason}") from error
-        headers.append(header)
-        series[header.series_instance_uid].append(path)
-    if len({header.study_instance_uid for header in headers}) > 1:
+    headers = {path: _header(path) for path in paths}
+    if len({header.study_instance_uid for header in headers.values()}) > 1:
         raise BadIdentity("the files belong to several studies; give those of one")
-    embedded = [worker.embed(tuple(files), guest=guest) for files in series.values()]
+    first = next(iter(headers.values()), None)
+    if region is not None and region.frame is not None and len(headers) > 1:
+        headers = _slice(headers, region.frame)
+        region = replace(region, frame=1)
+    series: dict[str, list[Path]] = defaultdict(list)
+    for path, header in headers.items():
+        series[header.series_instance_uid].append(path)
+    embedded = [worker.embed(tuple(files), region=region, guest=guest) for files in series.values()]
     for part in embedded:
         if part.model_id != model_id:
             raise OtherGeneration(part.model_id, model_id)
-    vectors = [clip.vector for part in embedded for clip in part.clips]
-    if not vectors:
+    clips = [clip for part in embedded for clip in part.clips]
+    if first is None or not clips:
         faults = [f.reason for part in embedded for f in (*part.unreadable, *part.skipped)]
         raise NotUnderstood(f"nothing to compare with: {faults[0] if faults else 'no files'}")
-    first = headers[0]
     return Example(
-        vectors=np.stack(vectors),
+        vectors=np.stack([clip.vector for clip in clips]),
         study_instance_uid=first.study_instance_uid,
         patient=PatientKey(first.patient_id, first.issuer_of_patient_id),
+        parts=tuple(clip.parts for clip in clips),
+        part_weight=None if region is None else 1.0,
     )
+
+
+def embed_examples(
+    worker: Worker, paths: Sequence[Path], *, model_id: str, region: Region | None = None
+) -> list[Example]:
+    """Embed the files of several studies, each of which is an example; raises as above."""
+    studies: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        studies[_header(path).study_instance_uid].append(path)
+    if not studies:
+        raise NotUnderstood("nothing to compare with: no files")
+    if region is not None and len(studies) > 1:
+        raise NotUnderstood("a slice or a box is of one example; give the files of one study")
+    return [
+        embed_example(worker, files, model_id=model_id, region=region) for files in studies.values()
+    ]
+
+
+def _header(path: Path) -> Header:
+    try:
+        return read_file_header(path)
+    except ObjectRefused as error:
+        raise NotUnderstood(f"{path}: {error.reason}") from error
+
+
+def _slice(headers: Mapping[Path, Header], number: int) -> dict[Path, Header]:
+    """Choose the one file whose Instance Number this is."""
+    numbers = [header.instance_number for header in headers.values()]
+    if numbers.count(str(number)) != 1:
+        raise NotUnderstood(
+            f"{numbers.count(str(number))} of {len(numbers)} files have the Instance Number "
+            f"{number}; name the file of the slice itself"
+        )
+    return {path: h for path, h in headers.items() if h.instance_number == str(number)}

@@ -16,7 +16,8 @@ from dicom_node.config import Encoding
 from dicom_node.errors import DataFolderBusy, GenerationUnfit, NotKnown, WorkerFailed
 from dicom_node.generation import delete_dropped, keep_encoder, made_by, source_of
 from dicom_node.parts import Parts, open_index
-from dicom_node.receive.worker import Embedded, Worker
+from dicom_node.receive.clips import Embedded
+from dicom_node.receive.worker import Worker
 from index.errors import UnknownKey
 from index.generation import Gap, GenerationRow, GenerationState
 from index.records import SeriesFiles

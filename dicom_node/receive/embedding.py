@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,14 +18,18 @@ from typing import Any
 from dicom_node.config import Encoding
 from dicom_node.listener import prepare_dicom
 from dicom_node.log import fault_of
-from dicom_node.receive.worker import REPLY_BYTES, Fault, Model
+from dicom_node.receive.clips import Fault
+from dicom_node.receive.worker import REPLY_BYTES, Model
 from encoder import checkpoint
 from encoder.clip import Clip
-from encoder.config import EncoderConfig
 from encoder.embedder import Embedder
 from encoder.errors import EncoderError, UnreadableImage
-from encoder.series import Assembly, assemble
+from encoder.origin import Box
+from encoder.parts import MAX_PARTS, Place
+from encoder.region import Region, holds, read_region
+from encoder.series import assemble
 from encoder.sheet import Sheet, draw_sheet
+from encoder.slices import Group
 from encoder.stored_frames import stored_frames
 from encoder.thumbnail import thumbnail
 from encoder.volume import read_clip
@@ -94,10 +98,11 @@ def _answer(
         series = [[Path(path) for path in paths] for paths in request["show"]]
         return _show(draw_sheet(series, embedder.config))
     if "thumbnail" in request:
-        return _thumbnail(Path(request["thumbnail"]), request["side_px"], request["of_another"])
+        return _thumbnail(request)
     if "frames" in request:
         return _frames(Path(request["frames"]), request["numbers"], request["decoded"])
-    return _embed(embedder, [Path(path) for path in request["embed"]], threads)
+    region = request["region"] and _region(**request["region"])
+    return _embed(embedder, [Path(path) for path in request["embed"]], region, threads)
 
 
 def _show(sheet: Sheet) -> tuple[dict[str, Any], bytes]:
@@ -109,11 +114,22 @@ def _show(sheet: Sheet) -> tuple[dict[str, Any], bytes]:
     return reply, sheet.png
 
 
-def _thumbnail(path: Path, side_px: int, of_another: bool) -> tuple[dict[str, Any], bytes]:
+def _thumbnail(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    path, part = Path(request["thumbnail"]), request["part"]
+    place = part and Place(part["sop_instance_uid"], part["frame"], _box(*part["box"]))
+    side_px, of_another = request["side_px"], request["of_another"]
     try:
-        return {"reason": ""}, thumbnail(path, side_px, of_another=of_another).tobytes()
+        return {"reason": ""}, thumbnail(path, side_px, of_another=of_another, at=place).tobytes()
     except UnreadableImage as error:
         return {"reason": error.reason}, b""
+
+
+def _region(frame: int | None, box: list[int] | None) -> Region:
+    return Region(frame, None if box is None else _box(*box))
+
+
+def _box(x: int, y: int, width: int, height: int) -> Box:
+    return Box(y, y + height, x, x + width)
 
 
 def _frames(path: Path, numbers: list[int], decoded: bool) -> tuple[dict[str, Any], bytes]:
@@ -127,32 +143,48 @@ def _frames(path: Path, numbers: list[int], decoded: bool) -> tuple[dict[str, An
     return {"reason": "", "lengths": lengths}, b"".join(frames)
 
 
-def _embed(embedder: Embedder, paths: list[Path], threads: int) -> tuple[dict[str, Any], bytes]:
-    """Run steps 6 to 10 of the route; whatever goes wrong is an answer, not an end."""
+def _embed(
+    embedder: Embedder, paths: list[Path], region: Region | None, threads: int
+) -> tuple[dict[str, Any], bytes]:
+    """Run steps 6 to 10 of the route; whatever goes wrong is an answer, not an end.
+
+    A region is one part: all its tokens together.
+    """
     clips: list[dict[str, Any]] = []
     assembly = assemble(paths)
     unreadable = [Fault(u.sop_instance_uid, u.reason) for u in assembly.unreadable]
-    vectors = embedder.embed(_clips(embedder.config, assembly, clips, unreadable, threads=threads))
+
+    def read(group: Group) -> Clip:
+        if region is None:
+            return read_clip(group, embedder.config.extent(group.kind), threads=threads)
+        return read_region(group, region, threads=threads)
+
+    groups = assembly.groups
+    if region is not None and region.frame is not None and len(groups) > 1:
+        groups = tuple(group for group in groups if holds(group, region.frame)) or groups[:1]
+    vectors, parts = embedder.embed_with_parts(
+        _clips(groups, read, clips, unreadable), most=MAX_PARTS if region is None else 1
+    )
+    for about, of_clip in zip(clips, parts, strict=True):
+        about["places"] = [place and asdict(place) for place in of_clip.places]
     reply = {
         "clips": clips,
         "skipped": [asdict(Fault(s.sop_instance_uid, s.reason)) for s in assembly.skipped],
         "unreadable": [asdict(fault) for fault in unreadable],
     }
-    return reply, vectors.tobytes()
+    return reply, b"".join(each.tobytes() for each in (vectors, *(one.vectors for one in parts)))
 
 
 def _clips(
-    config: EncoderConfig,
-    assembly: Assembly,
+    groups: Iterable[Group],
+    read: Callable[[Group], Clip],
     described: list[dict[str, Any]],
     unreadable: list[Fault],
-    *,
-    threads: int,
 ) -> Iterator[Clip]:
     """Read one clip after the other, so that one at a time is in memory at full size."""
-    for group in assembly.groups:
+    for group in groups:
         try:
-            clip = read_clip(group, config.extent(group.kind), threads=threads)
+            clip = read(group)
         except UnreadableImage as error:
             unreadable.append(Fault(error.sop_instance_uid, error.reason))
             continue

@@ -17,14 +17,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import structlog
 
 from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
+from dicom_node.receive.clips import Embedded, Fault, Region, read_embedded
 from dicom_node.receive.launch import launch
 from dicom_node.receive.turns import Guest, Turns
-from index.records import ClipRecord
+from index.parts import PartPlace
 
 log = structlog.get_logger()
 
@@ -50,24 +50,6 @@ class Model:
     dim: int
     device: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """An instance that gave no clip, and why: skipped by its SOP class, or unreadable."""
-
-    sop_instance_uid: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """What became of the files of a series, and by which model."""
-
-    model_id: str
-    clips: tuple[ClipRecord, ...]
-    skipped: tuple[Fault, ...]
-    unreadable: tuple[Fault, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +92,22 @@ class Worker:
         self._turns = Turns()
         self.model = self._start()
 
-    def embed(self, paths: tuple[Path, ...], *, guest: Guest | None = None) -> Embedded:
-        """Return the clips of a series' files.
+    def embed(
+        self, paths: tuple[Path, ...], *, region: Region | None = None, guest: Guest | None = None
+    ) -> Embedded:
+        """Return the clips of a series' files, or of a region of them.
 
         Raises `WorkerFailed` when the process is lost over them, `WorkerUnavailable` when none can
         be started, `WorkerBusy` when a `guest` has waited long enough. After any failure the
         process is a new one: no late answer can be taken for that of the next series.
         """
-        return self._ask({"embed": [str(path) for path in paths]}, self._embedded, guest)
+        question: dict[str, object] = {"embed": [str(path) for path in paths]}
+        question["region"] = region and asdict(region)
+
+        def understand(reply: dict[str, Any], data: bytes) -> Embedded:
+            return read_embedded(reply, data, model_id=self.model.model_id, dim=self.model.dim)
+
+        return self._ask(question, understand, guest)
 
     def show(self, series: Sequence[Sequence[Path]]) -> Contact:
         """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
@@ -126,11 +116,18 @@ class Worker:
         )
 
     def thumbnail(
-        self, path: Path, side_px: int, *, of_another: bool, guest: Guest | None = None
+        self,
+        path: Path,
+        side_px: int,
+        *,
+        of_another: bool,
+        part: PartPlace | None = None,
+        guest: Guest | None = None,
     ) -> Thumbnail:
         """Return the middle frame of an instance, `side_px` wide and high; raises as `embed`.
 
-        Of another patient nothing is shown into which a name may be burnt.
+        Or the frame of a `part`, with a box drawn around it. Of another patient nothing is shown
+        into which a name may be burnt.
         """
         pixels = side_px * side_px * 3
 
@@ -139,7 +136,12 @@ class Worker:
                 raise ValueError("a picture of another size")
             return Thumbnail(data, str(reply["reason"]))
 
-        question = {"thumbnail": str(path), "side_px": side_px, "of_another": of_another}
+        question = {
+            "thumbnail": str(path),
+            "side_px": side_px,
+            "of_another": of_another,
+            "part": part and asdict(part),
+        }
         return self._ask(question, understand, guest)
 
     def frames(
@@ -182,20 +184,6 @@ class Worker:
         except BaseException:
             self.stop()
             raise
-
-    def _embedded(self, reply: dict[str, Any], data: bytes) -> Embedded:
-        rows = np.frombuffer(data, np.float32).reshape(-1, self.model.dim)
-        return Embedded(
-            model_id=self.model.model_id,
-            clips=tuple(
-                ClipRecord(
-                    clip["kind"], clip["frames"], tuple(clip["sources"]), row, clip["decoder"]
-                )
-                for clip, row in zip(reply["clips"], rows, strict=True)
-            ),
-            skipped=tuple(Fault(**fault) for fault in reply["skipped"]),
-            unreadable=tuple(Fault(**fault) for fault in reply["unreadable"]),
-        )
 
     def change(self, encoding: Encoding) -> None:
         """Run another encoder from now on; raises `WorkerUnavailable`, and runs the same, then."""

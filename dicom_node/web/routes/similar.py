@@ -26,6 +26,7 @@ from dicom_node.web.keys import check_text, identifier_of, keywords_of
 from dicom_node.web.service import EXAMPLE, Service, Uid, WebService
 from dicom_node.web.upload import BODIES, Upload, received
 from index.attributes import Level
+from index.parts import PartPlace
 
 router = APIRouter(tags=["similar"])
 
@@ -123,7 +124,7 @@ def _similar(
 
 @dataclass(frozen=True, slots=True)
 class SimilarCase:
-    """A kept study, by the series and instance of it that match best."""
+    """A kept study, by the series and instance of it that match best, and the two parts that do."""
 
     rank: int
     score: float
@@ -137,6 +138,8 @@ class SimilarCase:
     study_description: str
     patient_sex: str
     patient_age: str
+    query_part: PartPlace | None
+    case_part: PartPlace | None
 
 
 class SimilarCases(BaseModel):
