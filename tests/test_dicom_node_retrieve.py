@@ -10,12 +10,13 @@ import peers
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE, build_context, build_role, evt
 from scripted import CT, Pacs, association, dataset_of, identifier
 
 from dicom_node.answer.retrieve import RetrieveService, send_files
-from dicom_node.contexts import STUDY_ROOT_GET, STUDY_ROOT_MOVE
+from dicom_node.contexts import PLAIN, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from dicom_node.node import Node
 from dicom_node.receive.store import Store
 from index.matching import Selection
@@ -30,7 +31,7 @@ STORESCP = {"ANYTHING": "+xa", "PLAIN": "+x=", "IMPLICIT": "+xi"}
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A node that keeps a plain and an RLE study, and the folders of those it may send to."""
+    """A node that keeps a plain and a JPEG 2000 study, and the folders of those it may send to."""
 
     node: Node
     plain: list[Path]
@@ -56,7 +57,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     )
     for path in packed:
         dataset = dcmread(path)
-        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
         dataset.PatientID = "PACKED"
         dataset.save_as(path)
     pacs = Pacs()
@@ -93,6 +94,15 @@ def of(paths: list[Path], level: str = "SERIES") -> Dataset:
     keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     depth = ("STUDY", "SERIES", "IMAGE").index(level) + 1
     return identifier(level, **{key: first[key].value for key in keys[:depth]})
+
+
+def assert_decompressed(got: Dataset, kept: Dataset) -> None:
+    """Check that an object holds what the compressed one did, as far as it is not its coding."""
+    assert got.file_meta.TransferSyntaxUID in PLAIN
+    assert np.array_equal(got.pixel_array, kept.pixel_array)
+    for each in (got, kept):
+        del each.PixelData
+    assert got == kept
 
 
 Said = list[tuple[Dataset, Dataset | None]]
@@ -157,13 +167,19 @@ def test_nothing_is_moved_of_an_unknown_study(archive: Archive) -> None:
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("title", ["NOBODY", "GONE"])
-def test_a_destination_that_is_unknown_or_does_not_answer_is_refused(
-    archive: Archive, title: str
+@pytest.mark.parametrize(
+    ("title", "reason"),
+    [
+        ("NOBODY", "NOBODY is no destination or peer of the configuration"),
+        ("GONE", "GONE is configured, but takes no association"),
+    ],
+)
+def test_a_destination_that_is_unknown_or_does_not_answer_is_refused_with_the_reason(
+    archive: Archive, title: str, reason: str
 ) -> None:
     said = move(archive.node, of(archive.plain), title)
 
-    assert [status.Status for status, _ in said] == [0xA801]
+    assert [(status.Status, status.ErrorComment) for status, _ in said] == [(0xA801, reason)]
 
 
 def test_an_uncompressed_file_is_put_into_the_encoding_that_a_peer_takes(archive: Archive) -> None:
@@ -177,16 +193,61 @@ def test_an_uncompressed_file_is_put_into_the_encoding_that_a_peer_takes(archive
     path.unlink()
 
 
-def test_a_compressed_file_that_a_peer_does_not_take_has_failed_and_is_named(
+@pytest.mark.parametrize("title", ["PLAIN", "IMPLICIT"])
+def test_a_compressed_file_is_decompressed_for_a_peer_that_does_not_take_it(
+    archive: Archive, title: str
+) -> None:
+    said = move(archive.node, of(archive.packed), title)
+
+    assert counts(said) == (0x0000, SLICES, 0, 0)
+    arrived = {dcmread(path).SOPInstanceUID: path for path in archive.received[title].iterdir()}
+    for path in archive.packed:
+        assert_decompressed(dcmread(arrived.pop(dcmread(path).SOPInstanceUID)), dcmread(path))
+    assert not arrived
+    for path in archive.received[title].iterdir():
+        path.unlink()
+
+
+def test_a_compressed_file_that_cannot_be_decoded_has_failed_and_is_named(
     archive: Archive,
 ) -> None:
-    said = move(archive.node, of(archive.packed), "PLAIN")
+    uid = dcmread(archive.packed[0]).SOPInstanceUID
+    file = archive.node.catalogue.instance_file(uid)
+    assert file is not None
+    path = archive.node.config.data / "store" / file.relative_path
+    kept = path.read_bytes()
+    damaged = dcmread(path)
+    damaged.PixelData = encapsulate([b"no run lengths" * 8])
+    damaged.save_as(path)
+    try:
+        said = move(archive.node, of(archive.packed), "PLAIN")
+    finally:
+        path.write_bytes(kept)
 
-    assert counts(said) == (0xA702, 0, SLICES, 0)
+    assert counts(said) == (0xB000, SLICES - 1, 1, 0)
     _, failed = said[-1]
     assert failed is not None
-    assert set(failed.FailedSOPInstanceUIDList) == set(digests(archive.packed))
-    assert archive.arrived("PLAIN") == {}
+    assert failed.FailedSOPInstanceUIDList == uid
+    assert len(archive.arrived("PLAIN")) == SLICES - 1
+
+
+@pytest.mark.parametrize("called", ["SIMILIS_QR", "SIMILIS_FIND"])
+def test_a_move_comes_from_the_ae_title_that_was_called(
+    archive: Archive, called: str
+) -> None:
+    callers: list[str] = []
+
+    def note(event: evt.Event) -> None:
+        callers.append(event.assoc.requestor.ae_title)
+
+    server = archive.pacs._ae._servers[0]
+    server.bind(evt.EVT_ACCEPTED, note)
+    try:
+        move(archive.node, of(archive.plain, "IMAGE"), "PACS", called=called)
+    finally:
+        server.unbind(evt.EVT_ACCEPTED, note)
+
+    assert callers == [called]
 
 
 def test_warnings_and_failures_of_the_destination_are_counted(archive: Archive) -> None:
@@ -276,9 +337,9 @@ def test_files_over_http_are_those_that_are_there(archive: Archive) -> None:
 
 def test_an_association_is_taught_once_to_send_files(archive: Archive) -> None:
     with association(archive.node.query_port, called="SIMILIS_QR") as opened:
-        send_files(opened)
+        send_files(opened, None)
         taught = opened.send_c_store
-        send_files(opened)
+        send_files(opened, None)
 
         assert opened.send_c_store is taught
 
@@ -306,16 +367,61 @@ def test_a_retrieval_that_names_nothing_is_refused_with_the_reason(
         assert (final.Status, final.ErrorComment) == (0xA900, reason)
 
 
-@pytest.mark.parametrize("kind", ["plain", "packed"])
-def test_dcmtk_gets_a_series_as_it_is_kept(archive: Archive, tmp_path: Path, kind: str) -> None:
-    paths: list[Path] = getattr(archive, kind)
-    asked = [part for element in of(paths) for part in ("-k", f"{element.keyword}={element.value}")]
-    prefer = ["+xr"] if kind == "packed" else []
+def getscu(archive: Archive, folder: Path, asked: Dataset, *options: str) -> dict[str, Path]:
+    """Fetch by DCMTK, which proposes one context for each SOP class; return files by UID."""
+    keys = [part for element in asked for part in ("-k", f"{element.keyword}={element.value}")]
     target = ("-S", "-v", "-aec", "SIMILIS_QR", "127.0.0.1", archive.node.query_port)
+    peers.run("getscu", "+B", *options, "-od", folder, *target, *keys)
+    return {dcmread(path).SOPInstanceUID: path for path in folder.iterdir()}
 
-    said = peers.run("getscu", "+B", *prefer, "-od", tmp_path, *target, *asked).stdout
 
-    assert digests(sorted(tmp_path.iterdir())) == digests(paths), said
+@pytest.mark.parametrize("options", [[], ["+xv"]], ids=["plain", "prefers JPEG 2000"])
+@pytest.mark.parametrize("kind", ["plain", "packed"])
+def test_dcmtk_gets_a_study_with_its_reports_in_one_request(
+    archive: Archive, tmp_path: Path, kind: str, options: list[str]
+) -> None:
+    paths: list[Path] = getattr(archive, kind)
+    study = dcmread(paths[0]).StudyInstanceUID
+    reports = {own.SOPInstanceUID for own in archive.pacs.kept if own.StudyInstanceUID == study}
+
+    got = getscu(archive, tmp_path, of(paths, "STUDY"), *options)
+
+    images = {dcmread(path).SOPInstanceUID: path for path in paths}
+    assert got.keys() - images.keys() and got.keys() - images.keys() <= reports
+    for uid, path in images.items():
+        if kind == "plain":
+            assert dataset_of(got[uid]) == dataset_of(path)
+        else:
+            assert_decompressed(dcmread(got[uid]), dcmread(path))
+
+
+def test_a_peer_that_proposes_one_transfer_syntax_a_context_gets_the_kept_bytes(
+    archive: Archive,
+) -> None:
+    contexts = [
+        build_context(STUDY_ROOT_GET, ExplicitVRLittleEndian),
+        build_context(CT, ExplicitVRLittleEndian),
+        build_context(CT, JPEG2000Lossless),
+    ]
+    got: dict[str, str] = {}
+
+    def keep(event: evt.Event) -> int:
+        sent = event.encoded_dataset(include_meta=False)
+        got[event.request.AffectedSOPInstanceUID] = hashlib.sha256(sent).hexdigest()
+        return 0x0000
+
+    opened = AE("SENDER").associate(
+        "127.0.0.1",
+        archive.node.query_port,
+        contexts=contexts,
+        ae_title="SIMILIS_QR",
+        ext_neg=[build_role(CT, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, keep)],
+    )
+    list(opened.send_c_get(of(archive.packed), STUDY_ROOT_GET))
+    opened.release()
+
+    assert got == digests(archive.packed)
 
 
 def test_dcmtk_moves_a_study_to_itself_only_where_the_node_knows_it(
