@@ -34,6 +34,7 @@ from index.vectors import VectorIndex
 log = structlog.get_logger()
 
 _LEASE_S = 120.0
+_NOTHING_LEFT = "rejected, or moved to another series"
 # Whose sending is asked for again, by the node itself and by who asks about the study.
 _OWED = frozenset({ReportState.FAILED})
 _OWED_TO_INQUIRY = _OWED | {ReportState.SENT, ReportState.COMMITTED}
@@ -85,7 +86,7 @@ class EmbedStep:
         elif embedded.unreadable:
             self._quarantine(series, embedded.unreadable[0].reason)
         else:
-            reason = embedded.skipped[0].reason if embedded.skipped else "no files"
+            reason = embedded.skipped[0].reason if embedded.skipped else _NOTHING_LEFT
             self._settled(self._catalogue.skip(series.series_id, series.revision, reason), reason)
             log.info("series_skipped", series=series.series_instance_uid, reason=reason)
 

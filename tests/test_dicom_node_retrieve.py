@@ -232,9 +232,7 @@ def test_a_compressed_file_that_cannot_be_decoded_has_failed_and_is_named(
 
 
 @pytest.mark.parametrize("called", ["SIMILIS_QR", "SIMILIS_FIND"])
-def test_a_move_comes_from_the_ae_title_that_was_called(
-    archive: Archive, called: str
-) -> None:
+def test_a_move_comes_from_the_ae_title_that_was_called(archive: Archive, called: str) -> None:
     callers: list[str] = []
 
     def note(event: evt.Event) -> None:
