@@ -17,7 +17,7 @@ endif
 # Peers that the tests talk to: DCMTK, Orthanc, dciodvfy, the SR validator of PixelMed (Java).
 DEBIAN_PACKAGES := dcmtk orthanc dicom3tools pixelmed-apps
 
-.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-find bench-read bench-embed \
+.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-find bench-report bench-read bench-embed \
   bench-train bench-scaling compare-readers clean
 
 demo: $(VENV)/.demo
@@ -54,6 +54,9 @@ bench-find: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/fuzz_worker.py $(FUZZ)
+
+bench-report: $(VENV)/.dev
+	$(BIN)/python tests/bench/report.py
 
 # CORPUS=folder: a real CT series for bench-read, any DICOM files for compare-readers.
 bench-read: $(VENV)/.dev

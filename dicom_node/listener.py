@@ -30,7 +30,7 @@ _COMMENT_LENGTH = 64  # ErrorComment is LO (PS3.7 Annex C)
 PROCESSING_FAILURE = 0x0110  # PS3.7 Annex C.5.10
 UNABLE_TO_PROCESS = 0xC002  # PS3.4 Table C.4-1 leaves Cxxx to the implementation
 _NEGOTIATION_S = 10.0  # PS3.8 9.1.5: the ARTIM timer
-MESSAGES_AHEAD = 32  # P-DATA that wait in memory for their peer, two or more an answer
+MESSAGES_AHEAD = 32  # P-DATA that wait in memory for their peer, one or more an answer
 _REACTOR_S = 0.001
 
 

@@ -222,7 +222,7 @@ def test_a_question_that_names_no_single_study_is_refused_with_the_reason(
 
 
 def test_a_cancel_ends_the_answers(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    peers.hold_until_cancelled(monkeypatch, "dicom_node.answer.find", 2)
+    peers.hold_until_cancelled(monkeypatch, "dicom_node.answer.pending", 2)
     key = f"StudyInstanceUID={library.uids['query']}"
 
     said = find(library, key, *BLOCK, "(0099,100C)=200", options=("--cancel", "2"))

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,20 +9,16 @@ from typing import Any, cast
 
 import peers
 import pytest
-from pydicom.uid import HEVCMP51, MPEG2MPML, MPEG4HP41, ExplicitVRLittleEndian, RLELossless
-from pynetdicom import build_context, evt
+from pydicom.uid import HEVCMP51, MPEG2MPML, MPEG4HP41, RLELossless
+from pynetdicom import build_context
 from pynetdicom.association import Association
-from scripted import association, identifier, store
+from scripted import association, store
 
-from dicom_node.answer.response import CANCELLED, PENDING, Answers
-from dicom_node.config import Dicom
-from dicom_node.contexts import STUDY_ROOT_FIND, Role, services
-from dicom_node.listener import MESSAGES_AHEAD, Listener, _Checkpoint, cut, is_cancelled
+from dicom_node.listener import _Checkpoint
 from dicom_node.node import Node
 
 ULTRASOUND_MULTIFRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 VIDEO_ENDOSCOPIC = "1.2.840.10008.5.1.4.1.1.77.1.1.1"
-MANY = 5000  # answers, more than the buffers of a connection hold
 PRIVATE_STORAGE = "1.3.12.2.1107.5.9.1"  # Siemens CSA Non-Image
 
 Events = list[MutableMapping[str, Any]]
@@ -108,70 +103,6 @@ def test_bytes_that_are_no_dicom_do_not_disturb_the_node(node: Node, garbage: by
 
     with association(node.port) as opened:
         assert opened.is_established
-
-
-def test_a_cancel_is_read_while_answers_go_out_and_few_of_them_wait_in_memory() -> None:
-    waiting: list[int] = []
-
-    def answers(event: evt.Event) -> Answers:
-        for number in range(MANY):
-            if is_cancelled(event):
-                yield CANCELLED, None
-                return
-            waiting.append(event.assoc.dul.to_provider_queue.qsize())
-            yield PENDING, identifier(StudyInstanceUID=f"1.2.{number}", TextValue="x" * 4096)
-
-    def hold(event: evt.Event) -> None:
-        """Read nothing until the node makes no more answers."""
-        opened.unbind(evt.EVT_PDU_RECV, hold)
-        peers.wait_for("a pause", lambda: paused(waiting))
-
-    with peers.stopped_at_the_end(query_listener([(evt.EVT_C_FIND, answers)])) as listener:
-        contexts = [build_context(STUDY_ROOT_FIND, ExplicitVRLittleEndian)]
-        with association(listener.port, contexts, called="SIMILIS_QR") as opened:
-            opened.bind(evt.EVT_PDU_RECV, hold)
-            said = opened.send_c_find(identifier(StudyInstanceUID=""), STUDY_ROOT_FIND)
-            first, _ = next(said)
-            opened.send_c_cancel(1, query_model=STUDY_ROOT_FIND)
-            *_, (final, _) = said
-
-    assert (first.Status, final.Status) == (PENDING, CANCELLED)
-    assert len(waiting) < MANY
-    assert max(waiting) <= MESSAGES_AHEAD
-
-
-def test_a_peer_that_is_gone_wants_no_more_answers() -> None:
-    ended = threading.Event()
-
-    def answers(event: evt.Event) -> Answers:
-        while not is_cancelled(event):
-            yield PENDING, identifier(StudyInstanceUID="1.2")
-        ended.set()
-
-    with peers.stopped_at_the_end(query_listener([(evt.EVT_C_FIND, answers)])) as listener:
-        contexts = [build_context(STUDY_ROOT_FIND, ExplicitVRLittleEndian)]
-        with association(listener.port, contexts, called="SIMILIS_QR") as opened:
-            next(opened.send_c_find(identifier(StudyInstanceUID=""), STUDY_ROOT_FIND))
-            cut(opened)
-
-            assert ended.wait(30)
-
-
-def paused(growing: list[int]) -> bool:
-    before = len(growing)
-    time.sleep(0.3)
-    return len(growing) == before
-
-
-def query_listener(handlers: list[Any]) -> Listener:
-    return Listener(
-        Dicom(),
-        ae_titles=("SIMILIS_QR",),
-        port=0,
-        services=services(Role.QUERY),
-        handlers=handlers,
-        maximum_bytes=1 << 20,
-    )
 
 
 def named(events: Events, event: str) -> Events:

@@ -146,9 +146,10 @@ def test_a_query_that_cannot_be_answered_is_refused_by_the_offending_key(
     [
         b"\x08\x00\x52\x00CS\xff\xffSTUDY",
         b"\xff" * 64,
+        b"\x08\x00\x52\x00CS\x06\x00STUDY \xfe\xff\x00\xe0\0\0\0\0",
         b"\x08\x00\x52\x00SQ\0\0\xff\xff\xff\xff" * 2000,
     ],
-    ids=["cut value", "noise", "sequences in sequences"],
+    ids=["cut value", "noise", "item", "sequences in sequences"],
 )
 @pytest.mark.parametrize("called", ["SIMILIS_QR", "SIMILIS_FIND"])
 def test_an_identifier_that_is_no_data_set_is_refused_and_the_association_lives(
@@ -172,8 +173,17 @@ def test_dcmtk_is_told_the_matches(filled: Node) -> None:
 
 
 @pytest.mark.peer
+@pytest.mark.parametrize("syntax", ["-xe", "-xi"])
+def test_a_key_whose_vr_depends_on_pixels_is_answered_empty(filled: Node, syntax: str) -> None:
+    said = findscu(filled, "PatientID=PID 0", "SmallestImagePixelValue", options=(syntax,))
+
+    assert said.count("(Pending") == 1
+    assert "Received Final Find Response (Success)" in said
+
+
+@pytest.mark.peer
 def test_a_cancel_ends_the_matches(filled: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    peers.hold_until_cancelled(monkeypatch, "dicom_node.answer.query_retrieve", 2)
+    peers.hold_until_cancelled(monkeypatch, "dicom_node.answer.pending", 2)
 
     said = findscu(filled, "PatientID=PID ?", options=("--cancel", "2"))
 

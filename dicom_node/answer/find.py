@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import structlog
-from pydicom.dataset import Dataset
 from pynetdicom import evt
 
 from dicom_node.answer.identifier import Identifier
+from dicom_node.answer.pending import send_pending
 from dicom_node.answer.query import Answered, similar_to_study
 from dicom_node.answer.question import Question, Scope, read_question
-from dicom_node.answer.response import CANCELLED, Answers, Asked, SimilarResponder
+from dicom_node.answer.response import Answers, Asked, Elements, SimilarResponder
 from dicom_node.config import Answer
 from dicom_node.errors import NotIndexed, QueryRefused
-from dicom_node.listener import failure, is_cancelled, peer
+from dicom_node.listener import failure, peer
 from index.attributes import ATTRIBUTES, Level
 from index.catalogue import Catalogue
 from index.criteria import Key
@@ -63,19 +63,13 @@ def find_similar(event: evt.Event, identifier: Identifier, service: FindService)
         if error.is_coming:
             yield failure(NOT_INDEXED_YET, "the study is being indexed, ask again"), None
         return
-    answered = 0
-    for status, answer in answers:
-        if is_cancelled(event):
-            yield CANCELLED, None
-            return
-        yield status, answer
-        answered += 1
+    answered = yield from send_pending(event, answers)
     log.info("query_answered", cases=answered, source=peer(event))
 
 
 def similar_answers(
     identifier: Identifier, service: FindService, *, is_listening: Callable[[], bool]
-) -> Iterator[tuple[int, Dataset]]:
+) -> Iterator[tuple[int, Elements]]:
     """Search, then return the cases one by one in rank order, each with its pending status.
 
     Raises `QueryRefused` and `BadQuery`, `NotIndexed` for an example without vectors.
@@ -151,7 +145,7 @@ def _search(
 
 def _cases(
     service: FindService, identifier: Identifier, question: Question, answered: Answered
-) -> Iterator[tuple[int, Dataset]]:
+) -> Iterator[tuple[int, Elements]]:
     ranking = answered.ranking
     responder = SimilarResponder(
         identifier,

@@ -36,6 +36,7 @@ UNIQUE_KEYS = {
 }
 _MAXIMUM_BYTES = 1 << 20  # the listener takes instances, too, and those may be large
 _UNDEFINED_LENGTH = 0xFFFFFFFF  # PS3.5 7.1.1
+_DELIMITERS = 0xFFFE  # the group of items and ends of sequences, PS3.5 7.5
 MODALITIES_IN_STUDY = "ModalitiesInStudy"
 _BY_KEYWORD = {attribute.keyword: attribute for attribute in ATTRIBUTES}
 
@@ -60,7 +61,10 @@ class Identifier:
             dataset = event.identifier
         except PARSE_ERRORS as error:
             raise QueryRefused("the identifier cannot be read") from error
-        if any(_end(dataset.get_item(tag)) > size for tag in dataset.keys()):  # noqa: SIM118, as raw
+        tags = dataset.keys()  # of elements that stay raw
+        if any(tag.group == _DELIMITERS for tag in tags):
+            raise QueryRefused("the identifier has a delimiter outside a sequence")
+        if any(_end(dataset.get_item(tag)) > size for tag in tags):
             raise QueryRefused("the identifier is cut off")
         return cls(dataset)
 

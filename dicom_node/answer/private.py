@@ -3,12 +3,14 @@
 A requestor chooses where in the group the block lies (PS3.5 7.8.1); answers lie in the same place.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydicom.datadict import add_private_dict_entries
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 
+from dicom_node.answer.element import Value
 from dicom_node.errors import QueryRefused
 from dicom_node.receive.header import PARSE_ERRORS
 
@@ -65,10 +67,10 @@ class Block:
     @classmethod
     def find(cls, identifier: Dataset) -> "Block | None":
         """Return the block that `identifier` reserves for our creator, if it does."""
-        for number in range(0x10, 0x100):
-            element = identifier.get(Tag(GROUP, number))
-            if element is not None and str(element.value).strip() == CREATOR:
-                return cls(number)
+        first, last = Tag(GROUP, 0x10), Tag(GROUP, 0xFF)
+        for tag in sorted(tag for tag in identifier.keys() if first <= tag <= last):  # noqa: SIM118
+            if str(identifier[tag].value).strip() == CREATOR:
+                return cls(tag.element)
         return None
 
     def tag(self, element: PrivateElement) -> BaseTag:
@@ -96,3 +98,13 @@ class Block:
     def put(self, answer: Dataset, element: PrivateElement, value: object) -> None:
         """Write one element into `answer`."""
         answer.add_new(self.tag(element), element.vr, value)
+
+    def vrs(self) -> dict[int, str]:
+        """Return the VRs of the creator element and of all elements, by tag."""
+        return {GROUP << 16 | self.number: "LO"} | {int(self.tag(e)): e.vr for e in ELEMENTS}
+
+    def values(self, values: Mapping[PrivateElement, Value]) -> dict[int, Value]:
+        """Return the creator element and these, without the empty ones, by tag."""
+        start = GROUP << 16 | self.number << 8
+        filled = {start | e.element: value for e, value in values.items() if value != ""}
+        return {GROUP << 16 | self.number: CREATOR} | filled

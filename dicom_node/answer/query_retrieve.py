@@ -6,8 +6,9 @@ import structlog
 from pynetdicom import evt
 
 from dicom_node.answer.identifier import Identifier
-from dicom_node.answer.response import CANCELLED, Answers, Responder
-from dicom_node.listener import is_cancelled, peer
+from dicom_node.answer.pending import send_pending
+from dicom_node.answer.response import Answers, Responder
+from dicom_node.listener import peer
 from index.attributes import Level
 from index.catalogue import Catalogue
 from index.matches import Match
@@ -21,13 +22,9 @@ def find_matches(
     """Answer one C-FIND, match by match; raise `QueryRefused` and `BadQuery`."""
     identifier.check_parents()
     responder = Responder(identifier, retrieve_ae_title=retrieve_ae_title)
-    answered = 0
-    for match in matches(identifier, catalogue):
-        if is_cancelled(event):
-            yield CANCELLED, None
-            return
-        yield responder.status, responder.answer(match)
-        answered += 1
+    status = responder.status
+    answers = ((status, responder.answer(match)) for match in matches(identifier, catalogue))
+    answered = yield from send_pending(event, answers)
     level = identifier.level.value
     log.info("query_answered", level=level, matches=answered, source=peer(event))
 

@@ -4,13 +4,16 @@ A response holds no attribute that was not requested (PS3.4 C.4.1.1.3.2), but fo
 response must have.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from dicom_node.answer import private
+from dicom_node.answer.element import SPECIFIC_CHARACTER_SET, Element, Value
 from dicom_node.answer.identifier import LEVELS, MODALITIES_IN_STUDY, UNIQUE_KEYS, Identifier
 from dicom_node.answer.question import Question
 from dicom_node.text import FREE_TEXT_VRS, character_set
@@ -18,8 +21,8 @@ from index.attributes import ATTRIBUTES, Level
 from index.matches import Match
 from index.records import Case, Ranking
 
-Value = str | int | list[str]
-
+Elements = list[Element]
+# What pynetdicom is handed: how a query ends; the pending responses are sent before.
 Answers = Iterator[tuple[Dataset | int, Dataset | None]]
 
 # PS3.4 Table C.4-1, and Tables C.4-2 and C.4-3 alike.
@@ -27,11 +30,12 @@ CANCELLED = 0xFE00
 PENDING = 0xFF00
 PENDING_WITHOUT_SOME_KEYS = 0xFF01
 
-_SOURCES: dict[Level, Callable[[Match], object]] = {
-    Level.PATIENT: lambda match: match.study,
-    Level.STUDY: lambda match: match.study,
-    Level.SERIES: lambda match: match.series,
-    Level.IMAGE: lambda match: match.image,
+# Where in a match the attributes of a level lie.
+_SOURCES = {
+    Level.PATIENT: "study",
+    Level.STUDY: "study",
+    Level.SERIES: "series",
+    Level.IMAGE: "image",
 }
 # Keys that no column holds: level, and how the value is found.
 COMPUTED: dict[str, tuple[Level, Callable[[Match], Value]]] = {
@@ -55,18 +59,37 @@ _LO_LENGTH = 64  # PS3.5 Table 6.2-1
 
 
 class Responder:
-    """Writes the responses to one ordinary query."""
+    """Writes the responses to one ordinary query.
+
+    What is asked for is looked up once, in the order of the tags: a query has many responses.
+    """
 
     def __init__(self, identifier: Identifier, *, retrieve_ae_title: str) -> None:
         self._identifier = identifier
-        self._retrieve_ae_title = retrieve_ae_title
         levels = LEVELS[identifier.level]
-        self._columns = {a.keyword: a for a in ATTRIBUTES if a.level in levels}
-        self._computed = {
-            keyword: value for keyword, (level, value) in COMPUTED.items() if level in levels
+        columns = {a.keyword: a for a in ATTRIBUTES if a.level in levels}
+        sources: dict[str, Callable[[Match], Value]] = {
+            keyword: attrgetter(f"{_SOURCES[a.level]}.{a.column}") for keyword, a in columns.items()
         }
-        self._matched = frozenset(self._columns) | {MODALITIES_IN_STUDY}
-        self._known = self._columns.keys() | self._computed.keys()
+        sources |= {key: value for key, (level, value) in COMPUTED.items() if level in levels}
+        self._matched = frozenset(columns) | {MODALITIES_IN_STUDY}
+        self._known = frozenset(sources)
+        self._tags = {
+            keyword: int(tag)
+            for keyword, tag in identifier.requested.items()
+            if keyword and keyword not in _CONTROL
+        }
+        self._sources = {tag: sources.get(keyword, _nothing) for keyword, tag in self._tags.items()}
+        self._always: dict[int, Value] = {
+            int(Tag("QueryRetrieveLevel")): identifier.level.value,
+            int(Tag("RetrieveAETitle")): retrieve_ae_title,
+        }
+        self._lay_out({tag: vr_of(tag) for tag in (*self._always, *self._sources)})
+
+    def _lay_out(self, vrs: dict[int, str]) -> None:
+        """Set which elements a response may have, and in which order."""
+        self._layout = [(tag, vrs[tag]) for tag in sorted(vrs)]
+        self._texts = [tag for tag, vr in self._layout if vr in FREE_TEXT_VRS]
 
     @property
     def status(self) -> int:
@@ -76,25 +99,29 @@ class Responder:
         matched = (self._matched | _CONTROL).issuperset(identifier.valued)
         return PENDING if answered and matched else PENDING_WITHOUT_SOME_KEYS
 
-    def answer(self, match: Match) -> Dataset:
+    def answer(self, match: Match) -> Elements:
         """Return the response for one match."""
-        answer = Dataset()
-        answer.QueryRetrieveLevel = self._identifier.level.value
-        answer.RetrieveAETitle = self._retrieve_ae_title
-        for keyword, tag in self._identifier.requested.items():
-            if keyword and keyword not in _CONTROL:
-                answer.add_new(tag, dictionary_VR(tag), self._value(keyword, match))
-        texts = (str(e.value) for e in answer if e.VR in FREE_TEXT_VRS)
-        if needed := character_set(texts, self._identifier.character_set):
-            answer.SpecificCharacterSet = needed
-        return answer
+        return self._elements(self._values(match))
 
-    def _value(self, keyword: str, match: Match) -> Value | None:
-        if attribute := self._columns.get(keyword):
-            value: str = getattr(_SOURCES[attribute.level](match), attribute.column)
-            return value
-        computed = self._computed.get(keyword)
-        return computed(match) if computed else None
+    def _values(self, match: Match) -> dict[int, Value]:
+        return self._always | {tag: source(match) for tag, source in self._sources.items()}
+
+    def _elements(self, values: dict[int, Value]) -> Elements:
+        """Return what has a value, even an empty one, in the order of the tags."""
+        elements = [Element(tag, vr, values[tag]) for tag, vr in self._layout if tag in values]
+        texts = (str(values[tag]) for tag in self._texts if tag in values)
+        if needed := character_set(texts, self._identifier.character_set):
+            elements.insert(0, Element(SPECIFIC_CHARACTER_SET, "CS", needed))
+        return elements
+
+
+def vr_of(tag: int | str) -> str:
+    """Return the VR of a standard element; "US or SS" is US, there being no value to tell."""
+    return dictionary_VR(tag)[:2]
+
+
+def _nothing(match: Match) -> None:
+    """Return what a key is told that is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,30 +142,37 @@ class SimilarResponder(Responder):
     ) -> None:
         super().__init__(identifier, retrieve_ae_title=retrieve_ae_title)
         self._asked = asked
-        self._decorate = decorate
         self._matched = FILTERS | set(UNIQUE_KEYS.values())
         self._known |= _OF_CASE.keys() | {"StudyComments"}
+        self._of_case = {
+            self._tags[keyword]: source
+            for keyword, source in _OF_CASE.items()
+            if keyword in self._tags
+        }
+        self._comments = self._tags.get("StudyComments")
+        self._description = self._tags.get("StudyDescription") if decorate else None
+        if block := identifier.block:
+            self._lay_out(dict(self._layout) | block.vrs())
 
-    def answer_case(self, match: Match, case: Case) -> Dataset:
+    def answer_case(self, match: Match, case: Case) -> Elements:
         """Return the response for one case, of which `match` is the study, series or image."""
-        answer = self.answer(match)
+        values = self._values(match)
         rank_and_score = f"#{case.rank:02d} {case.score:.3f}"
-        for keyword in self._identifier.requested:
-            if keyword in _OF_CASE:
-                setattr(answer, keyword, _OF_CASE[keyword](case))
-        if "StudyComments" in answer:
-            answer.StudyComments = rank_and_score
-        if self._decorate and "StudyDescription" in answer:
-            text = f"{rank_and_score} {answer.StudyDescription}"
-            answer.StudyDescription = text[:_LO_LENGTH].rstrip()
+        for tag, source in self._of_case.items():
+            values[tag] = source(case)
+        if self._comments:
+            values[self._comments] = rank_and_score
+        if self._description:
+            text = f"{rank_and_score} {values[self._description]}"
+            values[self._description] = text[:_LO_LENGTH].rstrip()
         if block := self._identifier.block:
-            self._put_block(block, answer, case)
-        return answer
+            values |= block.values(self._private(case))
+        return self._elements(values)
 
-    def _put_block(self, block: private.Block, answer: Dataset, case: Case) -> None:
+    def _private(self, case: Case) -> dict[private.PrivateElement, Value]:
         asked = self._asked
         ranking, question = asked.ranking, asked.question
-        values: Mapping[private.PrivateElement, object] = {
+        return {
             private.RANK: case.rank,
             private.SCORE: round(case.score, 6),
             private.QUERY_STUDY: asked.study_instance_uid,
@@ -152,10 +186,6 @@ class SimilarResponder(Responder):
             private.SCOPE: question.scope.value,
             private.SCORE_TEXT: f"{case.score:.4f}",
         }
-        block.reserve(answer)
-        for element, value in values.items():
-            if value != "":
-                block.put(answer, element, value)
 
 
 # Keys of the series that matched best, told of its study too: viewers show them in one table.

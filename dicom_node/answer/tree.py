@@ -83,8 +83,7 @@ def measurement_report(
 ) -> Dataset:
     """Return the root of the tree (TID 1500)."""
     modality = text_of(query.images[0], "Modality")
-    # The same items stand in every group: made once, for they are a third of a report.
-    identified = tuple(_finding(algorithm, ranking))
+    same = _Same.made_for(algorithm, ranking)
     return root(
         title,
         "1500",
@@ -97,7 +96,7 @@ def measurement_report(
         container(
             codes.IMAGING_MEASUREMENTS,
             *(
-                _similar_case(case, query, identified, _category(case, algorithm), naming)
+                _similar_case(case, query, same, _category(case, algorithm), naming)
                 for case in ranking.cases
             ),
         ),
@@ -161,10 +160,29 @@ def _library_entry(key_image: KeyImage) -> Dataset:
     return _image(Relation.CONTAINS, codes.SOURCE, key_image, *descriptors)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Same:
+    """The items that stand in every group: made once, for they are almost half of a report."""
+
+    finding: tuple[Dataset, ...]
+    cosine_similarity: Dataset
+    rank_among_retrieved: Dataset
+    subject_class: Dataset
+
+    @classmethod
+    def made_for(cls, algorithm: Algorithm, ranking: Ranking) -> "_Same":
+        return cls(
+            finding=tuple(_finding(algorithm, ranking)),
+            cosine_similarity=_method(codes.COSINE_SIMILARITY),
+            rank_among_retrieved=_method(codes.RANK_AMONG_RETRIEVED),
+            subject_class=code(Relation.HAS_OBS_CONTEXT, codes.SUBJECT_CLASS, codes.PATIENT),
+        )
+
+
 def _similar_case(
     case: Case,
     query: QueryEvidence,
-    identified: Iterable[Dataset],
+    same: "_Same",
     category: Iterable[Dataset],
     naming: Naming,
 ) -> Dataset:
@@ -176,13 +194,13 @@ def _similar_case(
         codes.MEASUREMENT_GROUP,
         text(context, codes.TRACKING_IDENTIFIER, f"Similar case {case.rank}"),
         uid_reference(context, codes.TRACKING_UID, pseudonymous_uid(naming.secret, pair)),
-        *identified,
+        *same.finding,
         number(
             contains,
             codes.SIMILARITY_SCORE,
             f"{case.score:.4f}",
             codes.NO_UNITS,
-            _method(codes.COSINE_SIMILARITY),
+            same.cosine_similarity,
             _image(Relation.INFERRED_FROM, codes.SOURCE_OF_MEASUREMENT, source),
         ),
         number(
@@ -190,11 +208,11 @@ def _similar_case(
             codes.SIMILARITY_RANK,
             str(case.rank),
             codes.NO_UNITS,
-            _method(codes.RANK_AMONG_RETRIEVED),
+            same.rank_among_retrieved,
         ),
         *category,
         _image(contains, codes.SOURCE_OF_MEASUREMENT, source),
-        _reference_case(case, naming),
+        _reference_case(case, same.subject_class, naming),
     )
 
 
@@ -214,14 +232,14 @@ def _finding(algorithm: Algorithm, ranking: Ranking) -> Iterator[Dataset]:
     yield code(modifier, codes.ALGORITHM_FAMILY, codes.ARTIFICIAL_INTELLIGENCE)
 
 
-def _reference_case(case: Case, naming: Naming) -> Dataset:
+def _reference_case(case: Case, subject_class: Dataset, naming: Naming) -> Dataset:
     """Return what is said of the neighbour, under a subject of its own (TID 1006, 1007)."""
     context, contains = Relation.HAS_OBS_CONTEXT, Relation.CONTAINS
     secret = naming.secret
     # A backslash cannot occur in LO: no other patient, and no UID, gives the same key.
     patient = f"{case.issuer_of_patient_id}\\{case.patient_id or case.study_instance_uid}"
     items = [
-        code(context, codes.SUBJECT_CLASS, codes.PATIENT),
+        subject_class,
         uid_reference(context, codes.SUBJECT_UID, pseudonymous_uid(secret, patient)),
         text(context, codes.SUBJECT_ID, pseudonym(secret, Pseudonymised.PATIENT, patient)),
         uid_reference(

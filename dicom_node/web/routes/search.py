@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from pydicom.dataset import Dataset
 
+from dicom_node.answer.element import dataset_of
 from dicom_node.answer.identifier import LEVELS, UNIQUE_KEYS
 from dicom_node.answer.query_retrieve import matches
 from dicom_node.answer.response import PENDING, Responder
@@ -125,7 +126,7 @@ def _search(
     found = () if studies == () else matches(identifier, service.find.catalogue)
     responder = Responder(identifier, retrieve_ae_title=service.find.retrieve_ae_title)
     answers = [
-        _told(responder.answer(match), match, str(request.base_url))
+        _told(dataset_of(responder.answer(match)), match, str(request.base_url))
         for match in islice(found, page.offset, stop)
     ]
     warnings = {

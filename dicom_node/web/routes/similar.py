@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from dicom_node.answer import private
+from dicom_node.answer.element import dataset_of
 from dicom_node.answer.find import similar_answers
 from dicom_node.answer.query import similar_to_vectors
 from dicom_node.answer.question import Scope, read_filters, read_scope
@@ -117,7 +118,7 @@ def _similar(
     keys = dict.fromkeys(told, "") | wanted.keys()
     identifier = identifier_of(level, keys, wanted.own_keys() | example)
     answers = similar_answers(identifier, service.find, is_listening=lambda: True)
-    return DicomJson([as_json(answer) for _, answer in answers])
+    return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
 
 
 @dataclass(frozen=True, slots=True)
