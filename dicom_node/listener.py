@@ -183,10 +183,13 @@ def prefer_plain(event: evt.Event) -> None:
     The first is taken, and everything can be sent uncompressed; a report never goes out as JPEG
     2000. A context that proposes one transfer syntax is as it was, and so are those of videos.
     """
-    request, roles = event.assoc.requestor.primitive, event.assoc.requestor.role_selection
-    for context in request.presentation_context_definition_list:
-        role = roles.get(context.abstract_syntax)
-        if role is not None and role.scp_role and context.abstract_syntax not in VIDEO_STORAGE:
+    requestor = event.assoc.requestor
+    wanted = {uid for uid, role in requestor.role_selection.items() if role.scp_role}
+    proposed = (
+        requestor.primitive.presentation_context_definition_list if requestor.primitive else ()
+    )
+    for context in proposed:
+        if context.abstract_syntax in wanted.difference(VIDEO_STORAGE):
             context.transfer_syntax = sorted(
                 context.transfer_syntax, key=lambda syntax: syntax not in PLAIN
             )

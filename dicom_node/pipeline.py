@@ -10,16 +10,17 @@ killed between any two leaves a job that is claimed again, and a job done twice 
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import numpy as np
 import structlog
 
 from dicom_node.answer.commitment import Promises, ask, question
 from dicom_node.answer.issue import Issuer
-from dicom_node.answer.query import Filters, similar_to_study
+from dicom_node.answer.query import Answered, Filters, similar_in_scope
 from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.send import reference_of, send
-from dicom_node.config import Answer, Config, Destination, Neighbours
+from dicom_node.config import Answer, Config, Destination, Neighbours, Scope
 from dicom_node.errors import CommitmentPending, NotOffered, SendFailed
 from dicom_node.receive.store import Store
 from dicom_node.receive.worker import Embedded, Worker
@@ -129,8 +130,8 @@ class ReportStep:
         issuer: Issuer,
         jobs: Jobs,
     ) -> None:
-        self._destinations = tuple(config.destinations)
-        self._filters = report_filters(config.answer)
+        self._destinations = config.destinations
+        self._answer = config.answer
         self._catalogue = catalogue
         self._search = search
         self._issuer = issuer
@@ -145,20 +146,24 @@ class ReportStep:
         A job for one destination is its inquiry: it gets the last report again, at least.
         """
         study_uid = self._catalogue.study_uid(job.subject_id)
-        answered = similar_to_study(self._catalogue, self._search, study_uid, self._filters)
-        if answered is None:
-            if job.destination:
-                log.warning("inquiry_without_vectors", study=study_uid, to=job.destination)
-            return
+        search = cache(partial(self._similar, study_uid))  # most destinations ask alike
         owed = _OWED_TO_INQUIRY if job.destination else _OWED
-        for destination in self._destinations:
+        for destination, asked in self._destinations.items():
             if job.destination not in ("", destination):
                 continue
+            answered = search(*report_filters(self._answer, asked))
+            if answered is None:
+                if job.destination:
+                    log.warning("inquiry_without_vectors", study=study_uid, to=job.destination)
+                return
             self._issuer.issue(answered, destination)
             last = self._catalogue.last_report(job.subject_id, destination)
             if last is not None and last.state in owed:
                 self._jobs.enqueue(JobKind.SEND, last.id, destination=destination)
         self._catalogue.mark_reported(job.subject_id)
+
+    def _similar(self, study_uid: str, filters: Filters, scope: Scope) -> Answered | None:
+        return similar_in_scope(self._catalogue, self._search, study_uid, filters, scope=scope)
 
     def give_up(self, job: Job, reason: str) -> None:
         """Leave the study as it is: searchable, not reported."""
@@ -281,6 +286,11 @@ def patience_of(answer: Answer) -> Patience:
     return Patience(answer.attempts, answer.first_retry_s, answer.longest_retry_s)
 
 
-def report_filters(answer: Answer) -> Filters:
-    """Return what a report asks for: other patients, everything else open."""
-    return Filters(k=answer.k, minimum_score=answer.minimum_score)
+def report_filters(answer: Answer, destination: Destination) -> tuple[Filters, Scope]:
+    """Return what the reports to a destination ask for: what it says itself goes first."""
+    minimum_score, scope = destination.minimum_score, destination.scope
+    filters = Filters(
+        k=answer.k,
+        minimum_score=answer.minimum_score if minimum_score is None else minimum_score,
+    )
+    return filters, scope or answer.scope

@@ -239,7 +239,7 @@ class _Arrival:
         return int(row.id)
 
     def instance(self, series_id: int, stored: StoredFile, *, is_out: bool) -> bool:
-        """Insert the instance as the current version, unless it was rejected for good: then True."""
+        """Insert the instance as the current version; tell whether it was rejected for good."""
         values = _clean(self._header, IMAGE_ATTRIBUTES)
         rejected = is_rejected(
             self._connection,

@@ -86,7 +86,8 @@ def _decoded(dataset: Dataset, path: Path, decoder: FrameDecoder) -> bytes:
         frames += found.frames
     if [len(frame) for frame in frames] != [frame_bytes] * count:
         raise ValueError("frames of another size")
-    return b"".join(frames) + b"\0" * (frame_bytes * count % 2)
+    padding = b"\0" * (frame_bytes * count % 2)
+    return b"".join([*frames, padding])
 
 
 def _put_pixels(dataset: Dataset, pixels: bytes) -> None:

@@ -6,12 +6,11 @@ other matching keys are filters on the neighbours.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from dicom_node.answer import private
 from dicom_node.answer.identifier import Identifier
 from dicom_node.answer.query import Filters
-from dicom_node.config import Answer
+from dicom_node.config import Answer, Scope
 from dicom_node.errors import QueryRefused
 from dicom_node.text import is_uid
 from index.attributes import Level
@@ -19,15 +18,6 @@ from index.criteria import value_range
 
 EXAMPLES = (private.QUERY_STUDY, private.QUERY_SERIES, private.QUERY_INSTANCE)
 _IS_LENGTH = 12  # PS3.5 6.2
-
-
-class Scope(StrEnum):
-    """Which cases may be answered; the patient's own are only under ALL."""
-
-    ALL = "ALL"
-    OTHER_PATIENTS = "OTHER_PATIENTS"
-    SAME_MODALITY = "SAME_MODALITY"
-    SAME_BODY_PART = "SAME_BODYPART"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,7 +131,8 @@ def _sign(opened: evt.Event, ae_title: str) -> None:
 
     Its request is written, and goes out when this returns.
     """
-    opened.assoc.requestor.primitive.calling_ae_title = ae_title
+    if request := opened.assoc.requestor.primitive:
+        request.calling_ae_title = ae_title
 
 
 def _explain(association: Association, comment: str) -> None:
@@ -140,10 +141,10 @@ def _explain(association: Association, comment: str) -> None:
 
     def send(message: Any, context_id: int) -> None:
         if isinstance(message, C_MOVE) and message.Status == DESTINATION_UNKNOWN:
-            message.ErrorComment = comment
+            message.ErrorComment = comment  # type: ignore[assignment]  # declared as None alone
         type(dimse).send_msg(dimse, message, context_id)
 
-    dimse.send_msg = send  # type: ignore[method-assign]
+    dimse.send_msg = send  # type: ignore[method-assign, assignment]
 
 
 def on_get(event: evt.Event, service: RetrieveService) -> Results:

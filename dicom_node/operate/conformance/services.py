@@ -7,8 +7,9 @@ from pydicom.tag import Tag
 
 from dicom_node.answer import private
 from dicom_node.answer.identifier import LEVELS, MODALITIES_IN_STUDY, UNIQUE_KEYS
-from dicom_node.answer.question import EXAMPLES, Scope
+from dicom_node.answer.question import EXAMPLES
 from dicom_node.answer.response import COMPUTED, FILTERS
+from dicom_node.config import Scope
 from dicom_node.contexts import Role, services
 from dicom_node.operate.conformance.entities import ENTITIES, SHIPPED, named
 from dicom_node.operate.conformance.markdown import Section, code, prose, section, table
