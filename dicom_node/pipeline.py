@@ -244,6 +244,7 @@ class CommitStep:
         self._requestor = requestor
         self._promises = promises
         self.patience = Patience(answer.attempts, answer.commitment_wait_s, answer.longest_retry_s)
+        self._not_offering: set[str] = set()
 
     def run(self, job: Job) -> None:
         """Ask under a new Transaction UID; without an answer, this is tried again later."""
@@ -263,7 +264,10 @@ class CommitStep:
                 promises=self._promises,
             )
         except NotOffered as error:
-            log.warning("commitment_not_offered", to=name, reason=error.reason)
+            # It says so of every report: once is news.
+            emit = log.debug if name in self._not_offering else log.warning
+            emit("commitment_not_offered", to=name, reason=error.reason)
+            self._not_offering.add(name)
             return
         asked = self._catalogue.report(report.id)
         if asked is not None and asked.state is ReportState.SENT:

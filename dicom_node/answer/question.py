@@ -76,6 +76,11 @@ def _plain_study(identifier: Identifier) -> str:
 def _accession_number(identifier: Identifier) -> str:
     number = _single(identifier, "AccessionNumber")
     if not number:
+        if identifier.block is None and any(
+            tag >> 16 == private.GROUP for tag in identifier.private_keys()
+        ):
+            reason = f"private keys need ({private.GROUP:04X},0010)={private.CREATOR}"
+            raise QueryRefused(reason)
         raise QueryRefused("no study to compare with", keyword="StudyInstanceUID")
     return number
 
@@ -118,7 +123,7 @@ def read_scope(identifier: Identifier) -> Scope:
     """Return which cases may be answered; raise `QueryRefused`."""
     text = identifier.private(private.SCOPE)
     if text and text not in set(Scope):
-        raise QueryRefused(f"the scope is one of {', '.join(Scope)}")
+        raise QueryRefused(f"scopes are {', '.join(Scope)}")
     return Scope(text) if text else Scope.OTHER_PATIENTS
 
 
