@@ -10,6 +10,7 @@ from peers import quick_config
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import _config
+from retrievals import Archive, filled_archive
 from structlog.testing import capture_logs
 from webs import Library, filled_library
 
@@ -93,3 +94,10 @@ def clock() -> Clock:
 def catalogue(tmp_path: Path, clock: Clock) -> Catalogue:
     """An empty catalogue on that clock."""
     return open_catalogue(tmp_path, clock)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    """Return a node with studies to retrieve, and its peers."""
+    with filled_archive(tmp_path_factory.mktemp("retrieve")) as filled:
+        yield filled

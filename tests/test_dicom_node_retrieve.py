@@ -1,128 +1,23 @@
-"""C-MOVE and C-GET: whom objects go to, which, byte for byte, and how failures are counted."""
+"""C-MOVE: whom objects go to, which, as kept or decompressed, and how failures are counted."""
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import peers
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, build_role, evt
-from scripted import CT, Pacs, association, dataset_of, identifier
+from retrievals import SLICES, Archive, assert_decompressed, counts, digests, move, of
+from scripted import CT, association, identifier
 
 from dicom_node.answer.retrieve import RetrieveService, send_files
-from dicom_node.contexts import PLAIN, STUDY_ROOT_GET, STUDY_ROOT_MOVE
-from dicom_node.node import Node
+from dicom_node.contexts import STUDY_ROOT_GET
 from dicom_node.receive.store import Store
 from index.matching import Selection
-from training import phantoms
 
 pytestmark = pytest.mark.peer
-
-SLICES = 3
-# Peers, and the transfer syntaxes that they take; nobody listens as GONE.
-STORESCP = {"ANYTHING": "+xa", "PLAIN": "+x=", "IMPLICIT": "+xi"}
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """A node that keeps a plain and a JPEG 2000 study, and the folders of those it may send to."""
-
-    node: Node
-    plain: list[Path]
-    packed: list[Path]
-    received: dict[str, Path]
-    pacs: Pacs
-
-    def arrived(self, title: str) -> dict[str, str]:
-        """Return digests by SOP Instance UID of what a peer has got, and forget it."""
-        paths = sorted(self.received[title].iterdir())
-        found = digests(paths)
-        for path in paths:
-            path.unlink()
-        return found
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    folder = tmp_path_factory.mktemp("retrieve")
-    plain, packed = (
-        phantoms.ct_series(folder / name, new_uid=phantoms.uid_source(n), slices=SLICES, size=64)
-        for n, name in ((801, "plain"), (802, "packed"))
-    )
-    for path in packed:
-        dataset = dcmread(path)
-        dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
-        dataset.PatientID = "PACKED"
-        dataset.save_as(path)
-    pacs = Pacs()
-    scps = {
-        title: peers.Storescp(folder / title, title, option) for title, option in STORESCP.items()
-    }
-    ports = {title: scp.port for title, scp in scps.items()} | {"GONE": peers.free_port()}
-    known = {
-        title.lower(): {"ae_title": title, "host": "127.0.0.1", "port": port}
-        for title, port in ports.items()
-    }
-    pacs_alone = {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}}
-    node = Node(peers.quick_config(folder / "data", peers=known, destinations=pacs_alone))
-    try:
-        node.start()
-        peers.dcmsend(node.port, plain[0].parent, packed[0].parent)
-        peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
-        folders = {title: scp.folder for title, scp in scps.items()}
-        yield Archive(node, plain, packed, folders, pacs)
-    finally:
-        for started in (node, pacs, *scps.values()):
-            started.stop()
-
-
-def digests(paths: list[Path]) -> dict[str, str]:
-    return {
-        dcmread(path).SOPInstanceUID: hashlib.sha256(dataset_of(path)).hexdigest() for path in paths
-    }
-
-
-def of(paths: list[Path], level: str = "SERIES") -> Dataset:
-    """Return the identifier that names the study, series or first image of these files."""
-    first = dcmread(paths[0])
-    keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    depth = ("STUDY", "SERIES", "IMAGE").index(level) + 1
-    return identifier(level, **{key: first[key].value for key in keys[:depth]})
-
-
-def assert_decompressed(got: Dataset, kept: Dataset) -> None:
-    """Check that an object holds what the compressed one did, as far as it is not its coding."""
-    assert got.file_meta.TransferSyntaxUID in PLAIN
-    assert np.array_equal(got.pixel_array, kept.pixel_array)
-    for each in (got, kept):
-        del each.PixelData
-    assert got == kept
-
-
-Said = list[tuple[Dataset, Dataset | None]]
-
-
-def move(node: Node, asked: Dataset, to: str, *, called: str = "SIMILIS_QR") -> Said:
-    contexts = [build_context(STUDY_ROOT_MOVE, ExplicitVRLittleEndian)]
-    with association(node.query_port, contexts, called=called) as opened:
-        return list(opened.send_c_move(asked, to, STUDY_ROOT_MOVE))
-
-
-def counts(said: Said) -> tuple[int, int, int, int]:
-    """Return the final status, and how many sub-operations completed, failed, were warned of."""
-    final = said[-1][0]
-    return (
-        final.Status,
-        final.NumberOfCompletedSuboperations,
-        final.NumberOfFailedSuboperations,
-        final.NumberOfWarningSuboperations,
-    )
 
 
 @pytest.mark.parametrize("called", ["SIMILIS_QR", "SIMILIS_FIND"])
@@ -363,63 +258,6 @@ def test_a_retrieval_that_names_nothing_is_refused_with_the_reason(
     for said in (got, move(archive.node, asked, "ANYTHING")):
         ((final, _),) = said
         assert (final.Status, final.ErrorComment) == (0xA900, reason)
-
-
-def getscu(archive: Archive, folder: Path, asked: Dataset, *options: str) -> dict[str, Path]:
-    """Fetch by DCMTK, which proposes one context for each SOP class; return files by UID."""
-    keys = [part for element in asked for part in ("-k", f"{element.keyword}={element.value}")]
-    target = ("-S", "-v", "-aec", "SIMILIS_QR", "127.0.0.1", archive.node.query_port)
-    peers.run("getscu", "+B", *options, "-od", folder, *target, *keys)
-    return {dcmread(path).SOPInstanceUID: path for path in folder.iterdir()}
-
-
-@pytest.mark.parametrize("options", [[], ["+xv"]], ids=["plain", "prefers JPEG 2000"])
-@pytest.mark.parametrize("kind", ["plain", "packed"])
-def test_dcmtk_gets_a_study_with_its_reports_in_one_request(
-    archive: Archive, tmp_path: Path, kind: str, options: list[str]
-) -> None:
-    paths: list[Path] = getattr(archive, kind)
-    study = dcmread(paths[0]).StudyInstanceUID
-    reports = {own.SOPInstanceUID for own in archive.pacs.kept if own.StudyInstanceUID == study}
-
-    got = getscu(archive, tmp_path, of(paths, "STUDY"), *options)
-
-    images = {dcmread(path).SOPInstanceUID: path for path in paths}
-    assert got.keys() - images.keys() and got.keys() - images.keys() <= reports
-    for uid, path in images.items():
-        if kind == "plain":
-            assert dataset_of(got[uid]) == dataset_of(path)
-        else:
-            assert_decompressed(dcmread(got[uid]), dcmread(path))
-
-
-def test_a_peer_that_proposes_one_transfer_syntax_a_context_gets_the_kept_bytes(
-    archive: Archive,
-) -> None:
-    contexts = [
-        build_context(STUDY_ROOT_GET, ExplicitVRLittleEndian),
-        build_context(CT, ExplicitVRLittleEndian),
-        build_context(CT, JPEG2000Lossless),
-    ]
-    got: dict[str, str] = {}
-
-    def keep(event: evt.Event) -> int:
-        sent = event.encoded_dataset(include_meta=False)
-        got[event.request.AffectedSOPInstanceUID] = hashlib.sha256(sent).hexdigest()
-        return 0x0000
-
-    opened = AE("SENDER").associate(
-        "127.0.0.1",
-        archive.node.query_port,
-        contexts=contexts,
-        ae_title="SIMILIS_QR",
-        ext_neg=[build_role(CT, scp_role=True)],
-        evt_handlers=[(evt.EVT_C_STORE, keep)],
-    )
-    list(opened.send_c_get(of(archive.packed), STUDY_ROOT_GET))
-    opened.release()
-
-    assert got == digests(archive.packed)
 
 
 def test_dcmtk_moves_a_study_to_itself_only_where_the_node_knows_it(
