@@ -162,7 +162,7 @@ class Lifecycle(Section):
     cap_s: Seconds = Field(1800.0, description="a trickle of instances cannot delay longer")
     quiet_s_by_modality: Annotated[dict[str, Seconds], BeforeValidator(_upper_keys)] = Field(
         {"US": 300.0, "XA": 300.0, "ES": 300.0, "MG": 600.0},
-        description="series silence where it differs; long examinations pause between runs",
+        description="series silence where it differs; entries are added to these",
     )
 
 
@@ -181,6 +181,15 @@ class Encoding(Section):
     memory_mb: int = Field(8192, ge=0, description="memory limit of a worker; 0: none")
 
 
+class Scope(StrEnum):
+    """Which cases may be answered; the patient's own are only under ALL."""
+
+    ALL = "ALL"
+    OTHER_PATIENTS = "OTHER_PATIENTS"
+    SAME_MODALITY = "SAME_MODALITY"
+    SAME_BODY_PART = "SAME_BODYPART"
+
+
 class Answer(Section):
     """How similar cases are searched and reported."""
 
@@ -189,6 +198,10 @@ class Answer(Section):
     minimum_score: float = Field(-1.0, ge=-1, le=1, description="cosine below which none is named")
     part_weight: float = Field(
         0.0, ge=0, le=1, description="share of slices, frames and regions in a score"
+    )
+    scope: Scope = Field(
+        Scope.OTHER_PATIENTS,
+        description="cases a report may name: ALL, OTHER_PATIENTS, SAME_MODALITY or SAME_BODYPART",
     )
     retrieve_ae_title: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
         "", description="AE title to retrieve matches from; empty: this node's own"
@@ -239,6 +252,10 @@ class Destination(Section):
     )
     title: Title = Field(
         Title.IMAGING_MEASUREMENT_REPORT, description="SIM000: a private code, for OHIF"
+    )
+    scope: Scope | None = Field(None, description="in its reports; else as in answer")
+    minimum_score: float | None = Field(
+        None, ge=-1, le=1, description="in its reports; else as in answer"
     )
 
 

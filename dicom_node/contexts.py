@@ -15,6 +15,12 @@ STORAGE_COMMITMENT = UID("1.2.840.10008.1.20.1")
 STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
 STUDY_ROOT_MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
 STUDY_ROOT_GET = UID("1.2.840.10008.5.1.4.1.2.2.3")
+# Of these a node cannot decompress what it keeps.
+VIDEO_STORAGE = (
+    UID("1.2.840.10008.5.1.4.1.1.77.1.1.1"),
+    UID("1.2.840.10008.5.1.4.1.1.77.1.2.1"),
+    UID("1.2.840.10008.5.1.4.1.1.77.1.4.1"),
+)
 
 
 class Role(StrEnum):

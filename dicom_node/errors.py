@@ -25,7 +25,7 @@
 which do not know this house.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydicom.uid import UID
@@ -38,11 +38,13 @@ class SimilisError(Exception):
 class ConfigError(SimilisError):
     """A configuration value that cannot be used.
 
-    `key` is dotted (`dicom.port`), `source` says where it came from.
+    `key` is dotted (`dicom.port`), `source` says where it came from; `others` are as wrong.
     """
 
-    def __init__(self, key: str, source: str, reason: str) -> None:
-        super().__init__(f"{key} (from {source}): {reason}")
+    def __init__(
+        self, key: str, source: str, reason: str, *, others: "Sequence[ConfigError]" = ()
+    ) -> None:
+        super().__init__("; ".join([f"{key} (from {source}): {reason}", *map(str, others)]))
         self.key = key
         self.source = source
         self.reason = reason

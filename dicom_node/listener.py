@@ -20,7 +20,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node.config import Dicom
-from dicom_node.contexts import Service
+from dicom_node.contexts import PLAIN, VIDEO_STORAGE, Service
 from dicom_node.errors import ConfigError
 from dicom_node.log import fault_of
 
@@ -111,6 +111,7 @@ class Listener:
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, self._opened),
                     (evt.EVT_REQUESTED, self._confirm_roles),
+                    (evt.EVT_REQUESTED, prefer_plain),
                     (evt.EVT_REQUESTED, self._called),
                     (evt.EVT_PDU_RECV, self._limit.count),
                     (evt.EVT_DIMSE_RECV, self._limit.reset),
@@ -174,6 +175,24 @@ class MessageLimit:
     def reset(self, event: evt.Event) -> None:
         """Begin anew: the message is whole."""
         self._received[event.assoc] = 0
+
+
+def prefer_plain(event: evt.Event) -> None:
+    """Put what is not compressed first in the contexts of a peer that wants objects by C-GET.
+
+    The first is taken, and everything can be sent uncompressed; a report never goes out as JPEG
+    2000. A context that proposes one transfer syntax is as it was, and so are those of videos.
+    """
+    requestor = event.assoc.requestor
+    wanted = {uid for uid, role in requestor.role_selection.items() if role.scp_role}
+    proposed = (
+        requestor.primitive.presentation_context_definition_list if requestor.primitive else ()
+    )
+    for context in proposed:
+        if context.abstract_syntax in wanted.difference(VIDEO_STORAGE):
+            context.transfer_syntax = sorted(
+                context.transfer_syntax, key=lambda syntax: syntax not in PLAIN
+            )
 
 
 def cut(association: Association) -> None:

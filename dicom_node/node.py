@@ -134,6 +134,7 @@ class Node:
                 for name, destination in config.destinations.items()
                 if destination.neighbours is Neighbours.LINKED
             },
+            decoder=self._workers[0],
         )
         self._listeners.append(storage_listener(dicom, config.storage, parts.intake, handlers))
         self._listeners.append(query_listener(config, find, retrieve, parts.intake))

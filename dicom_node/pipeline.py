@@ -10,16 +10,17 @@ killed between any two leaves a job that is claimed again, and a job done twice 
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import numpy as np
 import structlog
 
 from dicom_node.answer.commitment import Promises, ask, question
 from dicom_node.answer.issue import Issuer
-from dicom_node.answer.query import Filters, similar_to_study
+from dicom_node.answer.query import Answered, Filters, similar_in_scope
 from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.send import reference_of, send
-from dicom_node.config import Answer, Config, Destination, Neighbours
+from dicom_node.config import Answer, Config, Destination, Neighbours, Scope
 from dicom_node.errors import CommitmentPending, NotOffered, SendFailed
 from dicom_node.generation import Current
 from dicom_node.parts import algorithm
@@ -32,11 +33,13 @@ from index.errors import OtherGeneration
 from index.jobs import Job, JobKind, Jobs
 from index.records import SeriesFiles
 from index.report_records import ReportState
+from index.search import Search
 from index.states import State
 
 log = structlog.get_logger()
 
 _LEASE_S = 120.0
+_NOTHING_LEFT = "rejected, or moved to another series"
 # Whose sending is asked for again, by the node itself and by who asks about the study.
 _OWED = frozenset({ReportState.FAILED})
 _OWED_TO_INQUIRY = _OWED | {ReportState.SENT, ReportState.COMMITTED}
@@ -94,7 +97,7 @@ class EmbedStep:
         elif embedded.unreadable:
             self._quarantine(series, embedded.unreadable[0].reason)
         else:
-            reason = embedded.skipped[0].reason if embedded.skipped else "no files"
+            reason = embedded.skipped[0].reason if embedded.skipped else _NOTHING_LEFT
             self._settled(self._catalogue.skip(series.series_id, series.revision, reason), reason)
             log.info("series_skipped", series=series.series_instance_uid, reason=reason)
 
@@ -139,8 +142,8 @@ class ReportStep:
         issuer: Issuer,
         jobs: Jobs,
     ) -> None:
-        self._destinations = tuple(config.destinations)
-        self._filters = report_filters(config.answer)
+        self._destinations = config.destinations
+        self._answer = config.answer
         self._catalogue = catalogue
         self._current = current
         self._issuer = issuer
@@ -156,20 +159,26 @@ class ReportStep:
         """
         study_uid = self._catalogue.study_uid(job.subject_id)
         answering = self._current()
-        answered = similar_to_study(self._catalogue, answering.search, study_uid, self._filters)
-        if answered is None:
-            if job.destination:
-                log.warning("inquiry_without_vectors", study=study_uid, to=job.destination)
-            return
+        search = cache(partial(self._similar, answering.search, study_uid))  # most ask alike
         owed = _OWED_TO_INQUIRY if job.destination else _OWED
-        for destination in self._destinations:
+        for destination, asked in self._destinations.items():
             if job.destination not in ("", destination):
                 continue
+            answered = search(*report_filters(self._answer, asked))
+            if answered is None:
+                if job.destination:
+                    log.warning("inquiry_without_vectors", study=study_uid, to=job.destination)
+                return
             self._issuer.issue(answered, destination, algorithm(answering.model))
             last = self._catalogue.last_report(job.subject_id, destination)
             if last is not None and last.state in owed:
                 self._jobs.enqueue(JobKind.SEND, last.id, destination=destination)
         self._catalogue.mark_reported(job.subject_id)
+
+    def _similar(
+        self, search: Search, study_uid: str, filters: Filters, scope: Scope
+    ) -> Answered | None:
+        return similar_in_scope(self._catalogue, search, study_uid, filters, scope=scope)
 
     def give_up(self, job: Job, reason: str) -> None:
         """Leave the study as it is: searchable, not reported."""
@@ -250,6 +259,7 @@ class CommitStep:
         self._requestor = requestor
         self._promises = promises
         self.patience = Patience(answer.attempts, answer.commitment_wait_s, answer.longest_retry_s)
+        self._not_offering: set[str] = set()
 
     def run(self, job: Job) -> None:
         """Ask under a new Transaction UID; without an answer, this is tried again later."""
@@ -269,7 +279,10 @@ class CommitStep:
                 promises=self._promises,
             )
         except NotOffered as error:
-            log.warning("commitment_not_offered", to=name, reason=error.reason)
+            # It says so of every report: once is news.
+            emit = log.debug if name in self._not_offering else log.warning
+            emit("commitment_not_offered", to=name, reason=error.reason)
+            self._not_offering.add(name)
             return
         asked = self._catalogue.report(report.id)
         if asked is not None and asked.state is ReportState.SENT:
@@ -292,6 +305,12 @@ def patience_of(answer: Answer) -> Patience:
     return Patience(answer.attempts, answer.first_retry_s, answer.longest_retry_s)
 
 
-def report_filters(answer: Answer) -> Filters:
-    """Return what a report asks for: other patients, everything else open."""
-    return Filters(k=answer.k, minimum_score=answer.minimum_score, part_weight=answer.part_weight)
+def report_filters(answer: Answer, destination: Destination) -> tuple[Filters, Scope]:
+    """Return what the reports to a destination ask for: what it says itself goes first."""
+    minimum_score, scope = destination.minimum_score, destination.scope
+    filters = Filters(
+        k=answer.k,
+        part_weight=answer.part_weight,
+        minimum_score=answer.minimum_score if minimum_score is None else minimum_score,
+    )
+    return filters, scope or answer.scope

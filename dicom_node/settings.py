@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from dicom_node.config import Config
+from dicom_node.config import Config, Lifecycle
 from dicom_node.errors import ConfigError
 
+# What pydantic says in the words of a programmer.
+_REASONS = {"extra_forbidden": "unknown key", "missing": "is missing"}
 ENVIRONMENT_PREFIX = "SIMILIS_"
 
 
@@ -38,7 +41,9 @@ class Loaded:
     def settings(self) -> Iterator[Setting]:
         """Yield every leaf value in the order of the classes of `config`."""
         for key, value in _leaves(self.config.model_dump(mode="json")):
-            yield Setting(key, value, self.sources.get(key, "default"))
+            # The environment names a modality in lower case.
+            source = self.sources.get(key) or self.sources.get(key.lower(), "default")
+            yield Setting(key, value, source)
 
 
 def load(
@@ -60,7 +65,8 @@ def load(
     layers.append(
         ("flag", _nest({key: value for key, value in (flags or {}).items() if value is not None}))
     )
-    merged: dict[str, Any] = {}
+    # A table with entries of its own: those that are given come beside the others.
+    merged: dict[str, Any] = {"lifecycle": Lifecycle().model_dump(include={"quiet_s_by_modality"})}
     sources: dict[str, str] = {}
     for source, layer in layers:
         _merge(merged, layer)
@@ -68,9 +74,8 @@ def load(
     try:
         return Loaded(Config.model_validate(merged), sources)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(key, _source_of(key, sources), first["msg"]) from error
+        first, *others = (_fault(each, sources) for each in error.errors())
+        raise ConfigError(*first, others=[ConfigError(*other) for other in others]) from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -119,6 +124,14 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, o
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _fault(error: ErrorDetails, sources: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return the key at fault, where it came from, and what is wrong with it."""
+    parts = [str(part) for part in error["loc"]]
+    is_missing = error["type"] == "missing"
+    source = _source_of(".".join(parts[:-1] if is_missing else parts), sources)
+    return ".".join(parts), source, _REASONS.get(error["type"], error["msg"])
 
 
 def _source_of(key: str, sources: Mapping[str, str]) -> str:

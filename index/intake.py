@@ -143,7 +143,13 @@ class _Arrival:
         same = next((v for v in versions if v.sha256 == stored.sha256), None)
         if same is not None:
             self.again(same.study_id)
-            return Recorded(Receipt.DUPLICATE, same.series_id, same.study_id, same.relative_path)
+            return Recorded(
+                Receipt.DUPLICATE,
+                same.series_id,
+                same.study_id,
+                same.relative_path,
+                stays_out=not any(version.current for version in versions),
+            )
         # Before its study goes to the patient of the note.
         taken_out = TakenOut(0, 0, ()) if rejects is None else self.reject(rejects)
         study_id = self.study()
@@ -155,7 +161,7 @@ class _Arrival:
         is_out = not any(version.current for version in versions) and any(
             version.study_id == self._kept_id for version in versions
         )
-        self.instance(series_id, stored, is_out=is_out)
+        rejected = self.instance(series_id, stored, is_out=is_out)
         return Recorded(
             Receipt.REPLACED if versions else Receipt.NEW,
             series_id,
@@ -164,6 +170,7 @@ class _Arrival:
             rekeyed=self.rekeyed,
             rejected=taken_out.instances,
             foreign=taken_out.foreign,
+            stays_out=rejected,
         )
 
     def knows(self, stored: StoredFile) -> bool:
@@ -222,8 +229,8 @@ class _Arrival:
         self._touch(SERIES, row, self._rule.series_s, changes)
         return int(row.id)
 
-    def instance(self, series_id: int, stored: StoredFile, *, is_out: bool) -> None:
-        """Insert the instance as the current version, unless it was rejected for good."""
+    def instance(self, series_id: int, stored: StoredFile, *, is_out: bool) -> bool:
+        """Insert the instance as the current version; tell whether it was rejected for good."""
         values = _clean(self._header, IMAGE_ATTRIBUTES)
         rejected = is_rejected(
             self._connection,
@@ -245,6 +252,7 @@ class _Arrival:
                 "current": not rejected,
             },
         )
+        return rejected
 
     def retire(self, version: Row[Any], series_id: int) -> None:
         """Make a version the older one; where it lies in another series, that one changed too."""

@@ -197,30 +197,30 @@ class Lookups(Database):
 
 
 def read_studies(connection: Connection, wanted: Select[Any]) -> list[StudyRow]:
-    """Read rows of the study table with the counts of each; current versions are counted."""
+    """Read rows of the study table with the counts of each.
+
+    Current versions are counted, and the series that have some.
+    """
     studies = connection.execute(wanted).all()
     ids = [study.id for study in studies]
-    series: defaultdict[int, list[str]] = defaultdict(list)
-    for study_id, modality in connection.execute(
-        select(Series.study_id, Series.modality)
-        .where(Series.study_id.in_(ids))
-        .order_by(Series.modality)
-    ):
-        series[study_id].append(modality)
-    counted = connection.execute(
-        select(Series.study_id, func.count())
+    modalities: defaultdict[int, list[str]] = defaultdict(list)
+    instances: defaultdict[int, int] = defaultdict(int)
+    for study_id, modality, count in connection.execute(
+        select(Series.study_id, Series.modality, func.count())
         .join_from(Series, Instance, Instance.series_id == Series.id)
         .where(Series.study_id.in_(ids), Instance.current)
-        .group_by(Series.study_id)
-    )
-    instances: dict[int, int] = dict(iter(counted))
+        .group_by(Series.id)
+        .order_by(Series.modality)
+    ):
+        modalities[study_id].append(modality)
+        instances[study_id] += count
     return [
         StudyRow(
             id=study.id,
             state=State(study.state),
-            series=len(series[study.id]),
-            instances=instances.get(study.id, 0),
-            modalities=tuple(dict.fromkeys(filter(None, series[study.id]))),
+            series=len(modalities[study.id]),
+            instances=instances[study.id],
+            modalities=tuple(dict.fromkeys(filter(None, modalities[study.id]))),
             **{a.column: study._mapping[a.column] for a in STUDY_ATTRIBUTES},
         )
         for study in studies

@@ -1,6 +1,6 @@
 """Ordinary queries: which studies, series and images match, and which files lie behind them.
 
-Guests are not found.
+Guests are not found, and nothing of which no instance is left.
 
 Owns the levels of the Study Root information model (PS3.4 C.6.2); what a key asks of its column
 is in `criteria`.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, exists, func, or_, select
 
 from index.attributes import IMAGE_ATTRIBUTES, SERIES_ATTRIBUTES, Level
 from index.criteria import Key, criterion
@@ -52,7 +52,7 @@ class Matching(Database):
         while True:
             with self.reading() as connection:
                 rows = read_studies(connection, page)
-            yield from rows
+            yield from (row for row in rows if row.instances)
             if len(rows) < _PAGE:
                 return
             page = wanted.where(Study.id < rows[-1].id)
@@ -65,8 +65,12 @@ class Matching(Database):
         wanted = (
             select(func.count(Instance.id).label("instances"), *columns)
             .join_from(Series, Study, Series.study_id == Study.id)
-            .outerjoin(Instance, and_(Instance.series_id == Series.id, Instance.current))
-            .where(Study.study_instance_uid == study_instance_uid, *_criteria(keys))
+            .join(Instance, Instance.series_id == Series.id)
+            .where(
+                Instance.current,
+                Study.study_instance_uid == study_instance_uid,
+                *_criteria(keys),
+            )
             .group_by(Series.id)
             .order_by(Series.id)
         )
@@ -182,5 +186,6 @@ def _criteria(keys: Sequence[Key]) -> list[ColumnElement[bool]]:
 
 def _of_study(key: Key) -> ColumnElement[bool]:
     if key.attribute.level is Level.SERIES:
-        return exists().where(Series.study_id == Study.id, criterion(key))
+        kept = exists().where(Instance.series_id == Series.id, Instance.current)
+        return exists().where(Series.study_id == Study.id, criterion(key), kept)
     return criterion(key)

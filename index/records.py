@@ -89,7 +89,8 @@ class Recorded:
     """The answer to `record`; the catalogue points to `kept_path`, not always the file given.
 
     `rekeyed`: the study went to another patient; `rejected`: instances taken out by a rejection;
-    `foreign`: those that it named, but that are of another study or patient.
+    `foreign`: those that it named, but that are of another study or patient. `stays_out`: the
+    instance itself was rejected before, and is kept but not found.
     """
 
     receipt: Receipt
@@ -99,6 +100,7 @@ class Recorded:
     rekeyed: bool = False
     rejected: int = 0
     foreign: int = 0
+    stays_out: bool = False
 
 
 # --- what the embedding steps exchange -----------------------------------------------------

@@ -13,6 +13,7 @@ from postgres import Server, closed_connections, running_server
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import _config
+from retrievals import Archive, filled_archive
 from structlog.testing import capture_logs
 from webs import Library, filled_library
 
@@ -126,3 +127,10 @@ def database_url(new_database: NewDatabase) -> Iterator[str]:
 def catalogue(database_url: str, clock: Clock) -> Catalogue:
     """An empty catalogue on that clock, in each kind of database."""
     return open_catalogue(database_url, clock)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    """Return a node with studies to retrieve, and its peers."""
+    with filled_archive(tmp_path_factory.mktemp("retrieve")) as filled:
+        yield filled

@@ -1,6 +1,6 @@
 """Storage commitment, asked: a report counts as committed when its destination promised it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import peers
 import pytest
 from archives import Archive
-from scripted import push
+from scripted import Pacs, destination, push
 
 from dicom_node.node import Node
 from training import phantoms
@@ -20,6 +20,7 @@ QUICK = {
     "commitment_wait_s": 0.3,
     "timeout_s": 3.0,
 }
+NOT_OFFERED = "commitment_not_offered"
 
 
 @pytest.fixture
@@ -174,3 +175,25 @@ def test_a_question_survives_a_restart(
 def rest(node: Node, reports: dict[str, int]) -> None:
     peers.wait_for(f"reports {reports}", lambda: node.catalogue.counts().reports == reports)
     peers.wait_for("rest", lambda: not node.catalogue.counts().jobs)
+
+
+def test_a_destination_that_does_not_offer_commitment_is_warned_of_once(
+    start_node: Callable[..., Node],
+    tmp_path: Path,
+    new_uid: Callable[[], str],
+    events: list[MutableMapping[str, Any]],
+) -> None:
+    pacs = Pacs()
+    try:
+        node = start_node(answer=QUICK, destinations=destination(pacs.port))
+        for number in range(2):
+            folder = tmp_path / str(number)
+            push(node.port, phantoms.still(folder, new_uid=new_uid, size=(64, 48)))
+        peers.wait_for(
+            "the questions", lambda: len([e for e in events if e["event"] == NOT_OFFERED]) == 2
+        )
+    finally:
+        pacs.stop()
+
+    levels = [line["log_level"] for line in events if line["event"] == NOT_OFFERED]
+    assert levels == ["warning", "debug"]

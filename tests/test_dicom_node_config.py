@@ -106,6 +106,38 @@ def test_lists_and_modalities_can_come_from_the_environment() -> None:
     assert config.lifecycle.quiet_s_by_modality["CT"] == 7
 
 
+@pytest.mark.parametrize("name", ["US", "us"])
+def test_a_modality_with_a_quiet_time_of_its_own_leaves_the_others_theirs(
+    tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "similis.toml"
+    file.write_text(f"[lifecycle.quiet_s_by_modality]\nCT = 7\n{name} = 8\n")
+
+    loaded = load(file, environment={"SIMILIS_LIFECYCLE__QUIET_S_BY_MODALITY__MG": "9"})
+
+    shipped = Config().lifecycle.quiet_s_by_modality
+    given = {"CT": 7, "US": 8, "MG": 9}
+    assert loaded.config.lifecycle.quiet_s_by_modality == shipped | given
+    sources = {setting.key: setting.source for setting in loaded.settings()}
+    of = "lifecycle.quiet_s_by_modality"
+    assert (sources[f"{of}.CT"], sources[f"{of}.MG"]) == (str(file), "environment")
+    assert sources[f"{of}.XA"] == "default"
+
+
+def test_all_that_is_wrong_is_named_in_the_words_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "similis.toml"
+    file.write_text("surprise = 1\n[destinations.x]\nae_title = 'X'\nport = 0\n")
+
+    with pytest.raises(ConfigError) as refused:
+        load(file, environment={})
+
+    assert sorted(str(refused.value).split("; ")) == [
+        f"destinations.x.host (from {file}): is missing",
+        f"destinations.x.port (from {file}): Input should be greater than or equal to 1",
+        f"surprise (from {file}): unknown key",
+    ]
+
+
 def test_the_documented_sample_holds_every_setting_with_its_default() -> None:
     sample = tomllib.loads(Path("deploy/similis.toml").read_text())
     sample.setdefault("destinations", {})

@@ -118,6 +118,19 @@ def test_a_key_that_is_not_kept_is_empty_and_the_status_says_so(filled: Node) ->
     assert (answer.PatientComments, list(answer.RequestAttributesSequence)) == ("", [])
 
 
+@pytest.mark.parametrize("creator", ["SIMILIS 01", "SOMEONE ELSE"])
+def test_a_private_key_is_empty_and_the_status_says_so(filled: Node, creator: str) -> None:
+    asked = identifier(PatientID="PID 0")
+    asked.private_block(0x0099, creator, create=True).add_new(0x06, "UT", "like this")
+
+    statuses, (answer,) = c_find(filled.query_port, asked, called="SIMILIS_QR")
+
+    assert [status.Status for status in statuses] == [0xFF01, 0x0000]
+    assert answer.PatientID == "PID 0"
+    assert answer[0x0099, 0x0010].value == creator
+    assert not answer[0x0099, 0x1006].value
+
+
 @pytest.mark.parametrize(
     ("level", "keys", "keyword"),
     [

@@ -208,7 +208,7 @@ def test_values_that_come_as_un_are_converted(library: Library) -> None:
     [
         ({"QUERY_STUDY": "1.2.*"}, "Query Study Instance UID is not one UID"),
         ({"QUERY_SERIES": "1.2\\1.3"}, "Query Series Instance UID is not one UID"),
-        ({"SCOPE": "NEAR"}, "the scope is one of ALL, OTHER_PATIENTS, SAME_MODALITY, SAME_BOD"),
+        ({"SCOPE": "NEAR"}, "scopes are ALL, OTHER_PATIENTS, SAME_MODALITY, SAME_BODYPART"),
         ({"SCOPE": "SAME_MODALITY"}, "the example has no single modality, name one of its seri"),
         ({"MAXIMUM_RESULTS": b"\0\0"}, "Maximum Results is not a positive number"),
         ({"MAXIMUM_RESULTS": b"\1"}, "Maximum Results cannot be read as US"),
@@ -226,6 +226,17 @@ def test_a_private_key_that_makes_no_sense_is_refused_with_the_reason(
 
     assert (final.Status, answers) == (0xA900, [])
     assert final.ErrorComment.startswith(reason)
+
+
+def test_private_keys_of_another_creator_are_told_apart_from_no_keys(library: Library) -> None:
+    asked = identifier(StudyInstanceUID="")
+    block = asked.private_block(0x0099, "SIMILIS 1", create=True)
+    block.add_new(0x03, "UI", library.studies["query"].uid)
+
+    final, _ = library.ask(asked)
+
+    assert final.Status == 0xA900
+    assert final.ErrorComment == "private keys need (0099,0010)=SIMILIS 01"
 
 
 def test_decorated_answers_say_rank_and_score_in_words(library: Library) -> None:

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
-from scripted import dataset_of, push
+from scripted import c_find, dataset_of, identifier, push
 
 from dicom_node.node import Node
 from index.records import PatientKey
@@ -54,6 +54,45 @@ def test_what_a_note_rejects_is_out_of_the_search_before_the_note_is_acknowledge
     assert (dataset_of(study) in kept) is (title is not EXPIRED)
 
 
+def test_a_series_without_instances_left_is_out_of_every_query(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    node = start_node(lifecycle=peers.QUICK)
+    image = still(tmp_path, new_uid)
+    push(node.port, image, note(tmp_path, SAFETY, [image]))
+    peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
+    uid = dcmread(image).StudyInstanceUID
+    counts = {"NumberOfStudyRelatedSeries": "", "NumberOfStudyRelatedInstances": ""}
+
+    def found(level: str, **keys: str) -> list[Dataset]:
+        asked = identifier(level, **{"StudyInstanceUID": uid, "Modality": "", **keys})
+        return c_find(node.query_port, asked, called="SIMILIS_QR")[1]
+
+    (study,) = found("STUDY", ModalitiesInStudy="", **counts)
+    assert study.ModalitiesInStudy == "KO"
+    assert (study.NumberOfStudyRelatedSeries, study.NumberOfStudyRelatedInstances) == (1, 1)
+    assert [series.Modality for series in found("SERIES", SeriesInstanceUID="")] == ["KO"]
+    assert not found("STUDY", ModalitiesInStudy="CT")
+    assert node.catalogue.counts().skipped["rejected, or moved to another series"] == 1
+
+
+def test_a_study_without_instances_left_is_not_found(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    node = start_node(lifecycle=peers.QUICK)
+    image = still(tmp_path, new_uid)
+    push(node.port, image)
+    rejection = dcmread(note(tmp_path, SAFETY, [image]))
+    rejection.StudyInstanceUID = new_uid()  # the note is kept in a study of its own
+    path = tmp_path / "note.dcm"
+    rejection.save_as(path)
+    push(node.port, path)
+
+    named = identifier(StudyInstanceUID=dcmread(image).StudyInstanceUID)
+
+    assert not c_find(node.query_port, named, called="SIMILIS_QR")[1]
+
+
 @pytest.mark.parametrize(
     ("title", "same", "corrected"),
     [
@@ -67,6 +106,7 @@ def test_what_was_rejected_and_is_sent_again_is_taken_as_its_code_says(
     start_node: Callable[..., Node],
     tmp_path: Path,
     new_uid: NewUid,
+    events: Events,
     title: Code,
     same: bool,
     corrected: bool,
@@ -79,6 +119,7 @@ def test_what_was_rejected_and_is_sent_again_is_taken_as_its_code_says(
 
     push(node.port, image)
     assert (node.catalogue.instance_file(sop_instance_uid) is not None) is same
+    assert ("rejected_instance_stays_out" in {line["event"] for line in events}) is not same
 
     dataset = dcmread(image)
     dataset.PatientID = "CORRECTED"

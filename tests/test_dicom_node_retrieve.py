@@ -1,118 +1,23 @@
-"""C-MOVE and C-GET: whom objects go to, which, byte for byte, and how failures are counted."""
+"""C-MOVE: whom objects go to, which, as kept or decompressed, and how failures are counted."""
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import peers
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, build_role, evt
-from scripted import CT, Pacs, association, dataset_of, identifier
+from retrievals import SLICES, Archive, assert_decompressed, counts, digests, move, of
+from scripted import CT, association, identifier
 
 from dicom_node.answer.retrieve import RetrieveService, send_files
-from dicom_node.contexts import STUDY_ROOT_GET, STUDY_ROOT_MOVE
-from dicom_node.node import Node
+from dicom_node.contexts import STUDY_ROOT_GET
 from dicom_node.receive.store import Store
 from index.matching import Selection
-from training import phantoms
 
 pytestmark = pytest.mark.peer
-
-SLICES = 3
-# Peers, and the transfer syntaxes that they take; nobody listens as GONE.
-STORESCP = {"ANYTHING": "+xa", "PLAIN": "+x=", "IMPLICIT": "+xi"}
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """A node that keeps a plain and an RLE study, and the folders of those it may send to."""
-
-    node: Node
-    plain: list[Path]
-    packed: list[Path]
-    received: dict[str, Path]
-    pacs: Pacs
-
-    def arrived(self, title: str) -> dict[str, str]:
-        """Return digests by SOP Instance UID of what a peer has got, and forget it."""
-        paths = sorted(self.received[title].iterdir())
-        found = digests(paths)
-        for path in paths:
-            path.unlink()
-        return found
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    folder = tmp_path_factory.mktemp("retrieve")
-    plain, packed = (
-        phantoms.ct_series(folder / name, new_uid=phantoms.uid_source(n), slices=SLICES, size=64)
-        for n, name in ((801, "plain"), (802, "packed"))
-    )
-    for path in packed:
-        dataset = dcmread(path)
-        dataset.compress(RLELossless, generate_instance_uid=False)
-        dataset.PatientID = "PACKED"
-        dataset.save_as(path)
-    pacs = Pacs()
-    scps = {
-        title: peers.Storescp(folder / title, title, option) for title, option in STORESCP.items()
-    }
-    ports = {title: scp.port for title, scp in scps.items()} | {"GONE": peers.free_port()}
-    known = {
-        title.lower(): {"ae_title": title, "host": "127.0.0.1", "port": port}
-        for title, port in ports.items()
-    }
-    pacs_alone = {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}}
-    node = Node(peers.quick_config(folder / "data", peers=known, destinations=pacs_alone))
-    try:
-        node.start()
-        peers.dcmsend(node.port, plain[0].parent, packed[0].parent)
-        peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 2))
-        folders = {title: scp.folder for title, scp in scps.items()}
-        yield Archive(node, plain, packed, folders, pacs)
-    finally:
-        for started in (node, pacs, *scps.values()):
-            started.stop()
-
-
-def digests(paths: list[Path]) -> dict[str, str]:
-    return {
-        dcmread(path).SOPInstanceUID: hashlib.sha256(dataset_of(path)).hexdigest() for path in paths
-    }
-
-
-def of(paths: list[Path], level: str = "SERIES") -> Dataset:
-    """Return the identifier that names the study, series or first image of these files."""
-    first = dcmread(paths[0])
-    keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    depth = ("STUDY", "SERIES", "IMAGE").index(level) + 1
-    return identifier(level, **{key: first[key].value for key in keys[:depth]})
-
-
-Said = list[tuple[Dataset, Dataset | None]]
-
-
-def move(node: Node, asked: Dataset, to: str, *, called: str = "SIMILIS_QR") -> Said:
-    contexts = [build_context(STUDY_ROOT_MOVE, ExplicitVRLittleEndian)]
-    with association(node.query_port, contexts, called=called) as opened:
-        return list(opened.send_c_move(asked, to, STUDY_ROOT_MOVE))
-
-
-def counts(said: Said) -> tuple[int, int, int, int]:
-    """Return the final status, and how many sub-operations completed, failed, were warned of."""
-    final = said[-1][0]
-    return (
-        final.Status,
-        final.NumberOfCompletedSuboperations,
-        final.NumberOfFailedSuboperations,
-        final.NumberOfWarningSuboperations,
-    )
 
 
 @pytest.mark.parametrize("called", ["SIMILIS_QR", "SIMILIS_FIND"])
@@ -157,13 +62,19 @@ def test_nothing_is_moved_of_an_unknown_study(archive: Archive) -> None:
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("title", ["NOBODY", "GONE"])
-def test_a_destination_that_is_unknown_or_does_not_answer_is_refused(
-    archive: Archive, title: str
+@pytest.mark.parametrize(
+    ("title", "reason"),
+    [
+        ("NOBODY", "NOBODY is no destination or peer of the configuration"),
+        ("GONE", "GONE is configured, but takes no association"),
+    ],
+)
+def test_a_destination_that_is_unknown_or_does_not_answer_is_refused_with_the_reason(
+    archive: Archive, title: str, reason: str
 ) -> None:
     said = move(archive.node, of(archive.plain), title)
 
-    assert [status.Status for status, _ in said] == [0xA801]
+    assert [(status.Status, status.ErrorComment) for status, _ in said] == [(0xA801, reason)]
 
 
 def test_an_uncompressed_file_is_put_into_the_encoding_that_a_peer_takes(archive: Archive) -> None:
@@ -177,16 +88,59 @@ def test_an_uncompressed_file_is_put_into_the_encoding_that_a_peer_takes(archive
     path.unlink()
 
 
-def test_a_compressed_file_that_a_peer_does_not_take_has_failed_and_is_named(
+@pytest.mark.parametrize("title", ["PLAIN", "IMPLICIT"])
+def test_a_compressed_file_is_decompressed_for_a_peer_that_does_not_take_it(
+    archive: Archive, title: str
+) -> None:
+    said = move(archive.node, of(archive.packed), title)
+
+    assert counts(said) == (0x0000, SLICES, 0, 0)
+    arrived = {dcmread(path).SOPInstanceUID: path for path in archive.received[title].iterdir()}
+    for path in archive.packed:
+        assert_decompressed(dcmread(arrived.pop(dcmread(path).SOPInstanceUID)), dcmread(path))
+    assert not arrived
+    for path in archive.received[title].iterdir():
+        path.unlink()
+
+
+def test_a_compressed_file_that_cannot_be_decoded_has_failed_and_is_named(
     archive: Archive,
 ) -> None:
-    said = move(archive.node, of(archive.packed), "PLAIN")
+    uid = dcmread(archive.packed[0]).SOPInstanceUID
+    file = archive.node.catalogue.instance_file(uid)
+    assert file is not None
+    path = archive.node.config.data / "store" / file.relative_path
+    kept = path.read_bytes()
+    damaged = dcmread(path)
+    damaged.PixelData = encapsulate([b"no run lengths" * 8])
+    damaged.save_as(path)
+    try:
+        said = move(archive.node, of(archive.packed), "PLAIN")
+    finally:
+        path.write_bytes(kept)
 
-    assert counts(said) == (0xA702, 0, SLICES, 0)
+    assert counts(said) == (0xB000, SLICES - 1, 1, 0)
     _, failed = said[-1]
     assert failed is not None
-    assert set(failed.FailedSOPInstanceUIDList) == set(digests(archive.packed))
-    assert archive.arrived("PLAIN") == {}
+    assert failed.FailedSOPInstanceUIDList == uid
+    assert len(archive.arrived("PLAIN")) == SLICES - 1
+
+
+@pytest.mark.parametrize("called", ["SIMILIS_QR", "SIMILIS_FIND"])
+def test_a_move_comes_from_the_ae_title_that_was_called(archive: Archive, called: str) -> None:
+    callers: list[str] = []
+
+    def note(event: evt.Event) -> None:
+        callers.append(event.assoc.requestor.ae_title)
+
+    server = archive.pacs._ae._servers[0]
+    server.bind(evt.EVT_ACCEPTED, note)
+    try:
+        move(archive.node, of(archive.plain, "IMAGE"), "PACS", called=called)
+    finally:
+        server.unbind(evt.EVT_ACCEPTED, note)
+
+    assert callers == [called]
 
 
 def test_warnings_and_failures_of_the_destination_are_counted(archive: Archive) -> None:
@@ -276,9 +230,9 @@ def test_files_over_http_are_those_that_are_there(archive: Archive) -> None:
 
 def test_an_association_is_taught_once_to_send_files(archive: Archive) -> None:
     with association(archive.node.query_port, called="SIMILIS_QR") as opened:
-        send_files(opened)
+        send_files(opened, None)
         taught = opened.send_c_store
-        send_files(opened)
+        send_files(opened, None)
 
         assert opened.send_c_store is taught
 
@@ -304,18 +258,6 @@ def test_a_retrieval_that_names_nothing_is_refused_with_the_reason(
     for said in (got, move(archive.node, asked, "ANYTHING")):
         ((final, _),) = said
         assert (final.Status, final.ErrorComment) == (0xA900, reason)
-
-
-@pytest.mark.parametrize("kind", ["plain", "packed"])
-def test_dcmtk_gets_a_series_as_it_is_kept(archive: Archive, tmp_path: Path, kind: str) -> None:
-    paths: list[Path] = getattr(archive, kind)
-    asked = [part for element in of(paths) for part in ("-k", f"{element.keyword}={element.value}")]
-    prefer = ["+xr"] if kind == "packed" else []
-    target = ("-S", "-v", "-aec", "SIMILIS_QR", "127.0.0.1", archive.node.query_port)
-
-    said = peers.run("getscu", "+B", *prefer, "-od", tmp_path, *target, *asked).stdout
-
-    assert digests(sorted(tmp_path.iterdir())) == digests(paths), said
 
 
 def test_dcmtk_moves_a_study_to_itself_only_where_the_node_knows_it(

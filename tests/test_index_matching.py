@@ -175,7 +175,8 @@ def test_a_range_of_dates_is_read_or_refused(text: str) -> None:
 
 def test_universal_matching_yields_every_study_once_newest_first(catalogue: Catalogue) -> None:
     for number in range(1203):
-        put(catalogue, number, replace(FIRST, study_instance_uid=f"9.{number}"))
+        uids = {"study_instance_uid": f"9.{number}", "sop_instance_uid": f"9.{number}.1"}
+        put(catalogue, number, replace(FIRST, **uids))
 
     found = [row.study_instance_uid for row in catalogue.matching_studies(())]
 

@@ -43,7 +43,7 @@ def test_max_sim_is_what_a_loop_over_all_pairs_gives(
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
-    return open_catalogue(tmp_path, Clock())
+    return open_catalogue(f"sqlite:///{tmp_path / 'similis.db'}", Clock())
 
 
 class Archive:

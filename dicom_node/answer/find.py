@@ -14,9 +14,9 @@ from pynetdicom import evt
 from dicom_node.answer.identifier import Identifier
 from dicom_node.answer.pending import send_pending
 from dicom_node.answer.query import Answered, similar_to_study
-from dicom_node.answer.question import Question, Scope, read_question
+from dicom_node.answer.question import Question, read_question
 from dicom_node.answer.response import Answers, Asked, Elements, SimilarResponder
-from dicom_node.config import Answer
+from dicom_node.config import Answer, Scope
 from dicom_node.errors import NotIndexed, QueryRefused
 from dicom_node.generation import Answering, Current
 from dicom_node.listener import failure, peer

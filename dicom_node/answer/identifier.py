@@ -87,6 +87,19 @@ class Identifier:
         """The keywords of the keys that are not universal."""
         return frozenset(keyword for keyword in self.requested if set(self.values(keyword)) - {"*"})
 
+    def private_keys(self) -> dict[int, tuple[str, str | None]]:
+        """Return VR and value of the private keys as they are answered unknown, by tag.
+
+        A block keeps the name of its creator, whatever is in it is empty.
+        """
+        tags = sorted(tag for tag in self._dataset.keys() if tag.is_private)  # noqa: SIM118, as raw
+        return {
+            int(tag): ("LO", str(self._dataset[tag].value))
+            if tag.is_private_creator
+            else (str(getattr(self._dataset.get_item(tag), "VR", None) or "UN"), None)
+            for tag in tags
+        }
+
     def text(self, keyword: str) -> str:
         """Return the value of a standard key as text, empty when it is absent or a sequence."""
         tag = Tag(keyword)

@@ -73,6 +73,10 @@ class Block:
                 return cls(tag.element)
         return None
 
+    def holds(self, tag: int) -> bool:
+        """Tell whether a tag is the creator element of this block, or of an element in it."""
+        return tag == GROUP << 16 | self.number or tag >> 8 == GROUP << 8 | self.number
+
     def tag(self, element: PrivateElement) -> BaseTag:
         """Return the tag of `element` in this block."""
         return Tag(GROUP, (self.number << 8) | element.element)

@@ -3,13 +3,17 @@
 C-FIND, reports and the command line all ask through here, so that they rank alike.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_node.config import Scope
 from index.catalogue import Catalogue
+from index.matches import SeriesRow
 from index.parts import ClipParts
 from index.records import Case, PatientKey, Query, Ranking, StudyVectors
 from index.refine import refined
@@ -77,6 +81,79 @@ def similar_to_study(
         parts=query.parts,
     )
     return Answered(query, similar_to_vectors(search, example, filters))
+
+
+# What cases must share with the series whose vectors they are compared with.
+_SHARED: dict[Scope, Callable[[Filters, SeriesRow], Filters]] = {
+    Scope.SAME_MODALITY: lambda filters, series: replace(filters, modality=series.modality),
+    Scope.SAME_BODY_PART: lambda filters, series: replace(
+        filters, body_part=series.body_part_examined
+    ),
+}
+
+
+def similar_in_scope(
+    catalogue: Catalogue,
+    search: Search,
+    study_instance_uid: str,
+    filters: Filters,
+    *,
+    scope: Scope,
+) -> Answered | None:
+    """Rank as `similar_to_study`; the vectors of each series find what `scope` allows them.
+
+    A series that does not say what its cases must share finds none.
+    """
+    filters = replace(filters, same_patient=scope is Scope.ALL)
+    shared = _SHARED.get(scope)
+    if shared is None:
+        return similar_to_study(catalogue, search, study_instance_uid, filters)
+    query = catalogue.study_query(study_instance_uid, search.model_id)
+    if query is None:
+        return None
+    limited = {
+        series.series_instance_uid: shared(filters, series)
+        for series in catalogue.matching_series(study_instance_uid, ())
+    }
+    rows: defaultdict[Filters, list[int]] = defaultdict(list)
+    for number, row in enumerate(query.rows):
+        if allowed := limited.get(row.series_instance_uid):
+            rows[allowed].append(number)
+    rankings = [
+        _of_rows(search, query, numbers, allowed)
+        for allowed, numbers in rows.items()
+        if "" not in (allowed.modality, allowed.body_part)
+    ]
+    return Answered(query, _merged(rankings, filters.k, search.model_id))
+
+
+def _of_rows(search: Search, query: StudyVectors, rows: list[int], filters: Filters) -> Ranking:
+    """Rank by some of a study's vectors; the cases say which row of all it was."""
+    example = Example(
+        vectors=query.vectors[rows],
+        study_instance_uid=query.study_instance_uid,
+        patient=query.patient,
+        parts=tuple(query.parts[row] for row in rows),
+    )
+    ranking = similar_to_vectors(search, example, filters)
+    cases = tuple(replace(case, query_clip=rows[case.query_clip]) for case in ranking.cases)
+    return replace(ranking, cases=cases)
+
+
+def _merged(rankings: Sequence[Ranking], k: int, model_id: str) -> Ranking:
+    """Return the best k of several rankings, each study once."""
+    best: dict[str, Case] = {}
+    for case in sorted(
+        (case for ranking in rankings for case in ranking.cases), key=lambda case: -case.score
+    ):
+        best.setdefault(case.study_instance_uid, case)
+    return Ranking(
+        cases=tuple(replace(case, rank=n) for n, case in enumerate(islice(best.values(), k), 1)),
+        complete=all(ranking.complete for ranking in rankings),
+        exact=all(ranking.exact for ranking in rankings),
+        model_id=model_id,
+        searched=max((ranking.searched for ranking in rankings), default=0),
+    )
 
 
 def _part(query: StudyVectors, series: str, instance: str) -> StudyVectors | None:

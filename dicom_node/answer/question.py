@@ -6,12 +6,11 @@ other matching keys are filters on the neighbours.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from dicom_node.answer import private
 from dicom_node.answer.identifier import Identifier
 from dicom_node.answer.query import Filters
-from dicom_node.config import Answer
+from dicom_node.config import Answer, Scope
 from dicom_node.errors import QueryRefused
 from dicom_node.text import is_uid
 from index.attributes import Level
@@ -19,15 +18,6 @@ from index.criteria import value_range
 
 EXAMPLES = (private.QUERY_STUDY, private.QUERY_SERIES, private.QUERY_INSTANCE)
 _IS_LENGTH = 12  # PS3.5 6.2
-
-
-class Scope(StrEnum):
-    """Which cases may be answered; the patient's own are only under ALL."""
-
-    ALL = "ALL"
-    OTHER_PATIENTS = "OTHER_PATIENTS"
-    SAME_MODALITY = "SAME_MODALITY"
-    SAME_BODY_PART = "SAME_BODYPART"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +76,11 @@ def _plain_study(identifier: Identifier) -> str:
 def _accession_number(identifier: Identifier) -> str:
     number = _single(identifier, "AccessionNumber")
     if not number:
+        if identifier.block is None and any(
+            tag >> 16 == private.GROUP for tag in identifier.private_keys()
+        ):
+            reason = f"private keys need ({private.GROUP:04X},0010)={private.CREATOR}"
+            raise QueryRefused(reason)
         raise QueryRefused("no study to compare with", keyword="StudyInstanceUID")
     return number
 
@@ -129,7 +124,7 @@ def read_scope(identifier: Identifier) -> Scope:
     """Return which cases may be answered; raise `QueryRefused`."""
     text = identifier.private(private.SCOPE)
     if text and text not in set(Scope):
-        raise QueryRefused(f"the scope is one of {', '.join(Scope)}")
+        raise QueryRefused(f"scopes are {', '.join(Scope)}")
     return Scope(text) if text else Scope.OTHER_PATIENTS
 
 

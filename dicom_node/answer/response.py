@@ -84,7 +84,17 @@ class Responder:
             int(Tag("QueryRetrieveLevel")): identifier.level.value,
             int(Tag("RetrieveAETitle")): retrieve_ae_title,
         }
-        self._lay_out({tag: vr_of(tag) for tag in (*self._always, *self._sources)})
+        unknown = {
+            tag: key for tag, key in identifier.private_keys().items() if not self._answers(tag)
+        }
+        self._has_unknown = any(not Tag(tag).is_private_creator for tag in unknown)
+        self._always |= {tag: value for tag, (_, value) in unknown.items()}
+        vrs = {tag: vr for tag, (vr, _) in unknown.items()}
+        self._lay_out({tag: vrs.get(tag) or vr_of(tag) for tag in (*self._always, *self._sources)})
+
+    def _answers(self, private_tag: int) -> bool:
+        """Tell whether a private key is known here."""
+        return False
 
     def _lay_out(self, vrs: dict[int, str]) -> None:
         """Set which elements a response may have, and in which order."""
@@ -97,7 +107,8 @@ class Responder:
         identifier = self._identifier
         answered = (self._known | _CONTROL).issuperset(identifier.requested)
         matched = (self._matched | _CONTROL).issuperset(identifier.valued)
-        return PENDING if answered and matched else PENDING_WITHOUT_SOME_KEYS
+        everything = answered and matched and not self._has_unknown
+        return PENDING if everything else PENDING_WITHOUT_SOME_KEYS
 
     def answer(self, match: Match) -> Elements:
         """Return the response for one match."""
@@ -153,6 +164,10 @@ class SimilarResponder(Responder):
         self._description = self._tags.get("StudyDescription") if decorate else None
         if block := identifier.block:
             self._lay_out(dict(self._layout) | block.vrs())
+
+    def _answers(self, private_tag: int) -> bool:
+        block = self._identifier.block
+        return block is not None and block.holds(private_tag)
 
     def answer_case(self, match: Match, case: Case) -> Elements:
         """Return the response for one case, of which `match` is the study, series or image."""

@@ -1,7 +1,7 @@
 """C-MOVE and C-GET (PS3.4 C.4.2 and C.4.3): kept files and our own reports, sent byte for byte.
 
-A file is never decoded here: a peer that does not take its compressed transfer syntax does not get
-it, and the sub-operation counts as failed. Files of the uncompressed syntaxes are re-encoded.
+A peer that does not take the transfer syntax of a file gets it uncompressed; where that cannot be,
+the sub-operation counts as failed.
 A C-MOVE goes only to those whom the configuration names, whatever address the request comes from.
 """
 
@@ -17,8 +17,10 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_MOVE
 from pynetdicom.presentation import PresentationContext
 
+from dicom_node.answer.decompression import FrameDecoder, decompressed, is_decompressible
 from dicom_node.answer.identifier import UNIQUE_KEYS, Identifier
 from dicom_node.answer.response import CANCELLED, PENDING
 from dicom_node.config import Destination
@@ -35,6 +37,7 @@ from index.matching import Selection
 
 log = structlog.get_logger()
 
+DESTINATION_UNKNOWN = 0xA801  # Refused: move destination unknown
 CANNOT_COUNT = 0xA701  # Refused: out of resources, unable to calculate number of matches
 _MAXIMUM_CONTEXTS = 128  # PS3.8 9.3.2: odd numbers from 1 to 255
 _MAXIMUM_UIDS = 500  # one statement takes so many
@@ -52,6 +55,7 @@ class RetrieveService:
     peers: Mapping[str, Destination]
     # Names of the destinations that may know other patients' studies now, and their AE titles.
     linked: Mapping[str, str]
+    decoder: FrameDecoder | None = None  # without one nothing is decompressed
 
     def files(
         self, selection: Selection, *, receiver: str = "", lost: bool = False
@@ -97,29 +101,56 @@ class KeptFile(Dataset):
 
 
 def on_move(event: evt.Event, service: RetrieveService) -> Results:
-    """Answer one C-MOVE: A801 for an unknown destination, and for one that cannot be reached."""
+    """Answer one C-MOVE: A801 for an unknown destination, and for one that cannot be reached.
+
+    The objects come from the AE title that was called.
+    """
     title = str(event.move_destination).strip()
     destination = service.peers.get(title)
     if destination is None:
         log.warning("move_refused", destination=title, source=peer(event))
+        _explain(event.assoc, f"{title} is no destination or peer of the configuration")
         yield None, None
         return
+    _explain(event.assoc, f"{title} is configured, but takes no association")
     files, refusal = _selected(event, service, receiver=title)
     # pynetdicom connects before it lets a handler refuse.
     contexts = contexts_of(files) or [build_context(VERIFICATION, list(PLAIN))]
     handlers = [
         (evt.EVT_CONN_OPEN, prepare_connection),
-        (evt.EVT_ESTABLISHED, lambda opened: send_files(opened.assoc)),
+        (evt.EVT_CONN_OPEN, _sign, [event.assoc.acceptor.ae_title]),
+        (evt.EVT_ESTABLISHED, lambda opened: send_files(opened.assoc, service.decoder)),
     ]
     options = {"contexts": contexts, "evt_handlers": handlers, "ae_title": destination.ae_title}
     yield destination.host, destination.port, options
     yield from _operations(event, files, refusal)
 
 
+def _sign(opened: evt.Event, ae_title: str) -> None:
+    """Give a new association its calling AE title; pynetdicom knows one for the whole listener.
+
+    Its request is written, and goes out when this returns.
+    """
+    if request := opened.assoc.requestor.primitive:
+        request.calling_ae_title = ae_title
+
+
+def _explain(association: Association, comment: str) -> None:
+    """Let the refusal of a destination, which pynetdicom writes itself, say why."""
+    dimse = association.dimse
+
+    def send(message: Any, context_id: int) -> None:
+        if isinstance(message, C_MOVE) and message.Status == DESTINATION_UNKNOWN:
+            message.ErrorComment = comment  # type: ignore[assignment]  # declared as None alone
+        type(dimse).send_msg(dimse, message, context_id)
+
+    dimse.send_msg = send  # type: ignore[method-assign, assignment]
+
+
 def on_get(event: evt.Event, service: RetrieveService) -> Results:
     """Answer one C-GET, over its own association."""
     files, refusal = _selected(event, service)
-    send_files(event.assoc)
+    send_files(event.assoc, service.decoder)
     yield from _operations(event, files, refusal)
 
 
@@ -193,29 +224,37 @@ def contexts_of(files: list[KeptFile]) -> list[PresentationContext]:
     return proposed[:_MAXIMUM_CONTEXTS]
 
 
-def send_files(association: Association) -> None:
-    """Let an association send a `KeptFile` from disk: pynetdicom itself would decode it first."""
+def send_files(association: Association, decoder: FrameDecoder | None) -> None:
+    """Let an association send a `KeptFile` from disk: pynetdicom itself would parse it first."""
     if "send_c_store" in vars(association):  # since an earlier request on it
         return
     send = association.send_c_store
 
     def send_kept(dataset: Dataset | Path, *arguments: Any, **options: Any) -> Dataset:
         if isinstance(dataset, KeptFile):
-            dataset = _as_taken(association, dataset)
+            dataset = _as_taken(association, dataset, decoder)
         return send(dataset, *arguments, **options)
 
     # The SCP of pynetdicom has no hook for it.
     association.send_c_store = send_kept  # type: ignore[method-assign, assignment]
 
 
-def _as_taken(association: Association, file: KeptFile) -> Dataset | Path:
-    """Return the file itself, or its data set where the peer wants the other plain encoding."""
-    kind = (file.SOPClassUID, file.transfer_syntax_uid)
+def _as_taken(
+    association: Association, file: KeptFile, decoder: FrameDecoder | None
+) -> Dataset | Path:
+    """Return the file itself, or its data set where the peer takes another plain encoding only.
+
+    pynetdicom refuses to send what the peer does not take.
+    """
     taken = {
-        (context.abstract_syntax, context.transfer_syntax[0])
+        context.transfer_syntax[0]
         for context in association.accepted_contexts
-        if context.as_scu
+        if context.as_scu and context.abstract_syntax == file.SOPClassUID
     }
-    if file.transfer_syntax_uid in PLAIN and kind not in taken:
+    kept = file.transfer_syntax_uid
+    if kept in taken or taken.isdisjoint(PLAIN):
+        return file.path
+    if kept in PLAIN:
         return dcmread(file.path)
-    return file.path
+    found = decompressed(file.path, decoder) if decoder and is_decompressible(kept) else None
+    return file.path if found is None else found

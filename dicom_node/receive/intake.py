@@ -157,6 +157,10 @@ def _log(header: Header, recorded: Recorded, rejects: Rejects | None, source: st
     # Other bytes under a known UID are worth an operator's look; the rest is daily bread.
     emit = log.warning if recorded.receipt is Receipt.REPLACED else log.debug
     emit(event, sop_instance_uid=header.sop_instance_uid, source=source)
+    if recorded.stays_out:
+        log.warning(
+            "rejected_instance_stays_out", sop_instance_uid=header.sop_instance_uid, source=source
+        )
     if recorded.rekeyed:
         log.warning("patient_changed", study=header.study_instance_uid, source=source)
     if rejects is not None and recorded.receipt is not Receipt.DUPLICATE:

@@ -11,6 +11,7 @@ import peers
 import pytest
 from pydicom import dcmread
 from scripted import dataset_of
+from structlog.testing import capture_logs
 
 from dicom_node.node import Node
 from training import phantoms
@@ -110,6 +111,29 @@ def test_the_pacs_finds_a_study_at_the_node_and_fetches_it(site: Site, tmp_path:
     for path in paths:
         sent = dcmread(path)
         assert fetched[sent.SOPInstanceUID] == sent.PixelData
+
+
+def test_what_the_pacs_fetches_from_the_node_does_not_go_back_to_it(
+    site: Site, tmp_path: Path
+) -> None:
+    fetched, uploaded = (ct_study(tmp_path, seed=seed) for seed in (8, 9))
+    peers.dcmsend(site.node.port, fetched[0].parent)
+    site.rest(studies=1)
+    uid = dcmread(fetched[0]).StudyInstanceUID
+
+    with capture_logs() as said:
+        for title in ("similis_qr", "similis_find"):
+            asked = {"Level": "Study", "Resources": [{"StudyInstanceUID": uid}]}
+            site.pacs.post(f"/modalities/{title}/move", asked | {"TargetAet": "ORTHANC"})
+        site.upload(uploaded)  # the PACS handles what it has stored in order
+        site.rest(studies=2)
+
+    came = [
+        each["sop_instance_uid"]
+        for each in said
+        if "ORTHANC" in each.get("source", "") and "sop_instance_uid" in each
+    ]
+    assert sorted(came) == sorted(dcmread(path).SOPInstanceUID for path in uploaded)
 
 
 def test_the_pacs_asks_for_similar_cases_with_private_keys(site: Site, tmp_path: Path) -> None:

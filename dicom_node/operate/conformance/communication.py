@@ -28,7 +28,8 @@ _STORAGE_ACCEPTED = {
         """,
     Role.QUERY: """
         For the storage sub-operations of a C-GET every storage context is accepted as well, under
-        the rules of the storage listener, with the roles that the requestor proposes. Of the AE
+        the rules of the storage listener, with the roles that the requestor proposes; of several
+        transfer syntaxes in one of them an uncompressed one is taken. Of the AE
         titles of this listener only the one for query by example takes a C-STORE.
         """,
 }
@@ -155,10 +156,10 @@ def _initiation() -> Section:
         proposed_contexts(),
         prose(
             f"""
-            For a C-MOVE {code(ENTITIES[1].ae_title)} opens one association, also when
-            {code(ENTITIES[2].ae_title)} was called. It proposes, for each SOP class of the files
-            selected, the transfer syntaxes in which they are kept and the uncompressed ones;
-            Verification if nothing was selected.
+            For a C-MOVE the AE title that was called, {code(ENTITIES[1].ae_title)} or
+            {code(ENTITIES[2].ae_title)}, opens one association. It proposes, for each SOP class of
+            the files selected, the transfer syntaxes in which they are kept and the uncompressed
+            ones; Verification if nothing was selected.
             """
         ),
     )

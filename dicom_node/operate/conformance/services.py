@@ -7,8 +7,9 @@ from pydicom.tag import Tag
 
 from dicom_node.answer import private
 from dicom_node.answer.identifier import LEVELS, MODALITIES_IN_STUDY, UNIQUE_KEYS
-from dicom_node.answer.question import EXAMPLES, Scope
+from dicom_node.answer.question import EXAMPLES
 from dicom_node.answer.response import COMPUTED, FILTERS
+from dicom_node.config import Scope
 from dicom_node.contexts import Role, services
 from dicom_node.operate.conformance.entities import ENTITIES, SHIPPED, named
 from dicom_node.operate.conformance.markdown import Section, code, prose, section, table
@@ -207,8 +208,12 @@ def _retrieval() -> Section:
             Study Root on {code(_SIMILAR)} and {code(_ORDINARY)} alike: the unique keys down to the
             level of the request, each one UID or a list. A study is sent with the newest reports
             that the node made of it. Files go out byte for byte in the transfer syntax in which
-            they are kept; the uncompressed ones in another uncompressed encoding where the peer
-            takes only that. Nothing is decompressed: the sub-operation fails then. A C-MOVE sends
+            they are kept; in another uncompressed encoding, or decompressed, where the peer takes
+            only that. Colour is decompressed to RGB, an icon image is left out, and what is lossy
+            stays marked so. Where a requestor of a C-GET proposes several transfer syntaxes in one
+            presentation context, an uncompressed one is chosen, save for videos: one context for
+            each transfer syntax gets the kept bytes. Videos, deflated objects and those of more
+            than 1 GiB of pixels are not decompressed: the sub-operation fails then. A C-MOVE sends
             only to destinations and peers of the configuration, whatever address it comes from.
             """
         ),

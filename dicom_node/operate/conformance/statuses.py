@@ -59,7 +59,7 @@ _RETRIEVE = (
     (response.CANCELLED, "cancel", "after a C-CANCEL"),
     (CANNOT_COUNT, "failure", _NO_CATALOGUE),
     (0xA702, "failure", "every sub-operation failed"),
-    (0xA801, "failure", "C-MOVE only: the destination is not configured or does not answer"),
+    (0xA801, "failure", "C-MOVE only: the destination is not configured or takes no association"),
     (QueryRefused.status, "failure", _BAD_IDENTIFIER),
     (UNABLE_TO_PROCESS, "failure", _FAULT),
 )

@@ -16,7 +16,8 @@ from dicom_node.answer import private
 from dicom_node.answer.element import dataset_of
 from dicom_node.answer.find import similar_answers
 from dicom_node.answer.query import similar_to_vectors
-from dicom_node.answer.question import Scope, read_filters, read_scope
+from dicom_node.answer.question import read_filters, read_scope
+from dicom_node.config import Scope
 from dicom_node.errors import NotUnderstood, ObjectRefused, QueryRefused
 from dicom_node.operate.example import embed_example
 from dicom_node.receive.header import read_file_header
