@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from webs import stow, url_of
 
 from dicom_node.node import Node
-from dicom_node.receive.turns import Guest
+from dicom_node.receive.turns import Caller
 from dicom_node.web import server
 from dicom_node.web.pace import Pace
 from dicom_node.web.routes import frames, rendered
@@ -165,7 +165,7 @@ def test_pictures_are_put_off_while_the_worker_has_other_work(
 ) -> None:
     url = f"{url_of(web)}/studies/{image.StudyInstanceUID}/thumbnail"
     for route in (rendered, frames):
-        monkeypatch.setattr(route, "PICTURE", Guest(wait_s=0.2, limit_s=30.0))
+        monkeypatch.setattr(route, "PICTURE", Caller(wait_s=0.2, limit_s=30.0))
     instance = (
         f"{url_of(web)}/studies/{image.StudyInstanceUID}/series/{image.SeriesInstanceUID}"
         f"/instances/{image.SOPInstanceUID}"

@@ -9,12 +9,14 @@ import numpy as np
 from dicom_node.answer.query import Example
 from dicom_node.errors import BadIdentity, NotUnderstood, ObjectRefused
 from dicom_node.receive.header import read_file_header
-from dicom_node.receive.turns import Guest
+from dicom_node.receive.turns import Caller
 from dicom_node.receive.worker import Worker
 from index.records import Header, PatientKey
 
 
-def embed_example(worker: Worker, paths: Sequence[Path], *, guest: Guest | None = None) -> Example:
+def embed_example(
+    worker: Worker, paths: Sequence[Path], *, caller: Caller | None = None
+) -> Example:
     """Embed the files of one study, series by series.
 
     Raises `NotUnderstood` when no file gives a clip, `BadIdentity` when they are of two studies;
@@ -31,7 +33,7 @@ def embed_example(worker: Worker, paths: Sequence[Path], *, guest: Guest | None 
         series[header.series_instance_uid].append(path)
     if len({header.study_instance_uid for header in headers}) > 1:
         raise BadIdentity("the files belong to several studies; give those of one")
-    embedded = [worker.embed(tuple(files), guest=guest) for files in series.values()]
+    embedded = [worker.embed(tuple(files), caller=caller) for files in series.values()]
     vectors = [clip.vector for part in embedded for clip in part.clips]
     if not vectors:
         faults = [f.reason for part in embedded for f in (*part.unreadable, *part.skipped)]

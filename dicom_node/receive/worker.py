@@ -23,7 +23,7 @@ import structlog
 from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
 from dicom_node.receive.launch import launch
-from dicom_node.receive.turns import Guest, Turns
+from dicom_node.receive.turns import Caller, Turns
 from index.records import ClipRecord
 
 log = structlog.get_logger()
@@ -109,14 +109,14 @@ class Worker:
         self._turns = Turns()
         self.model = self._start()
 
-    def embed(self, paths: tuple[Path, ...], *, guest: Guest | None = None) -> Embedded:
+    def embed(self, paths: tuple[Path, ...], *, caller: Caller | None = None) -> Embedded:
         """Return the clips of a series' files.
 
         Raises `WorkerFailed` when the process is lost over them, `WorkerUnavailable` when none can
-        be started, `WorkerBusy` when a `guest` has waited long enough. After any failure the
+        be started, `WorkerBusy` when a `caller` has waited long enough. After any failure the
         process is a new one: no late answer can be taken for that of the next series.
         """
-        return self._ask({"embed": [str(path) for path in paths]}, self._embedded, guest)
+        return self._ask({"embed": [str(path) for path in paths]}, self._embedded, caller)
 
     def show(self, series: Sequence[Sequence[Path]]) -> Contact:
         """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
@@ -125,7 +125,7 @@ class Worker:
         )
 
     def thumbnail(
-        self, path: Path, side_px: int, *, of_another: bool, guest: Guest | None = None
+        self, path: Path, side_px: int, *, of_another: bool, caller: Caller | None = None
     ) -> Thumbnail:
         """Return the middle frame of an instance, `side_px` wide and high; raises as `embed`.
 
@@ -139,28 +139,28 @@ class Worker:
             return Thumbnail(data, str(reply["reason"]))
 
         question = {"thumbnail": str(path), "side_px": side_px, "of_another": of_another}
-        return self._ask(question, understand, guest)
+        return self._ask(question, understand, caller)
 
     def frames(
-        self, path: Path, numbers: Sequence[int], *, decoded: bool, guest: Guest | None = None
+        self, path: Path, numbers: Sequence[int], *, decoded: bool, caller: Caller | None = None
     ) -> Frames:
         """Return the bytes of some frames of an instance, counted from 1; raises as `embed`."""
         question = {"frames": str(path), "numbers": list(numbers), "decoded": decoded}
-        return self._ask(question, _frames, guest)
+        return self._ask(question, _frames, caller)
 
     def _ask(
-        self, request: dict[str, object], understand: _Understand[_Answer], guest: Guest | None
+        self, request: dict[str, object], understand: _Understand[_Answer], caller: Caller | None
     ) -> _Answer:
         """Put one question to a living process; end it where no answer comes, or a senseless one.
 
         `understand` takes the two parts of an answer.
         """
         limit_s = self._encoding.timeout_s
-        if guest is None:
+        if caller is None:
             with self._turns.own():
                 return self._ask_in_turn(request, understand, limit_s)
-        with self._turns.guest(guest.wait_s):
-            return self._ask_in_turn(request, understand, min(limit_s, guest.limit_s))
+        with self._turns.caller(caller.wait_s):
+            return self._ask_in_turn(request, understand, min(limit_s, caller.limit_s))
 
     def _ask_in_turn(
         self, request: dict[str, object], understand: _Understand[_Answer], limit_s: float

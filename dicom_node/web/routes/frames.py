@@ -63,7 +63,7 @@ def retrieve_frames(
         raise HTTPException(400, f"at most {_MAXIMUM_FRAMES} frames at once")
     file = kept_file(service, study, series, instance)
     media_type, decoded = _chosen(file, accepted)
-    found = service.worker.frames(file.path, numbers, decoded=decoded, guest=PICTURE)
+    found = service.worker.frames(file.path, numbers, decoded=decoded, caller=PICTURE)
     if not found.frames:
         raise HTTPException(422, f"these frames cannot be given: {found.reason}")
     syntax = uid.ExplicitVRLittleEndian if decoded else file.transfer_syntax_uid

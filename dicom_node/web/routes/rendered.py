@@ -99,7 +99,7 @@ def study_thumbnail(service: Service, look: Thumbnail, study: Uid) -> Response:
 
 def _picture(service: WebService, files: list[KeptFile], look: Look) -> Response:
     path = files[len(files) // 2].path
-    shown = service.worker.thumbnail(path, look.side_px, of_another=False, guest=PICTURE)
+    shown = service.worker.thumbnail(path, look.side_px, of_another=False, caller=PICTURE)
     if not shown.pixels:
         raise HTTPException(422, f"no picture: {shown.reason}")
     written = BytesIO()

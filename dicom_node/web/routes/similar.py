@@ -166,7 +166,7 @@ def _like_files(service: WebService, upload: Upload, wanted: Wanted) -> SimilarC
             read_file_header(path)
         except ObjectRefused as error:
             raise NotUnderstood(f"part {number}: {error.reason}") from error
-    example = embed_example(service.worker, paths, guest=EXAMPLE)
+    example = embed_example(service.worker, paths, caller=EXAMPLE)
     ranking = similar_to_vectors(service.find.search, example, filters)
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
