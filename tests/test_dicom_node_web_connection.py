@@ -17,7 +17,7 @@ from dicom_node.node import Node
 from dicom_node.receive.turns import Caller
 from dicom_node.web import server
 from dicom_node.web.pace import Pace
-from dicom_node.web.routes import frames, rendered
+from dicom_node.web.routes import frames, rendered, thumbnails
 from training import phantoms
 
 HEAD = b"POST /similar HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n"
@@ -164,7 +164,7 @@ def test_pictures_are_put_off_while_the_worker_has_other_work(
     web: Node, image: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{url_of(web)}/studies/{image.StudyInstanceUID}/thumbnail"
-    for route in (rendered, frames):
+    for route in (rendered, thumbnails, frames):
         monkeypatch.setattr(route, "PICTURE", Caller(wait_s=0.2, limit_s=30.0))
     instance = (
         f"{url_of(web)}/studies/{image.StudyInstanceUID}/series/{image.SeriesInstanceUID}"

@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,10 +24,12 @@ from encoder.clip import Clip
 from encoder.config import EncoderConfig
 from encoder.embedder import Embedder
 from encoder.errors import EncoderError, UnreadableImage
+from encoder.rendered import rendered
 from encoder.series import Assembly, assemble
 from encoder.sheet import Sheet, draw_sheet
 from encoder.stored_frames import stored_frames
 from encoder.thumbnail import thumbnail
+from encoder.voi import Function, Look, Window
 from encoder.volume import read_clip
 
 
@@ -97,6 +99,8 @@ def _answer(
         return _thumbnail(Path(request["thumbnail"]), request["side_px"], request["of_another"])
     if "frames" in request:
         return _frames(Path(request["frames"]), request["numbers"], request["decoded"])
+    if "render" in request:
+        return _render(Path(request["render"]), request["numbers"], request["look"])
     return _embed(embedder, [Path(path) for path in request["embed"]], threads)
 
 
@@ -116,9 +120,23 @@ def _thumbnail(path: Path, side_px: int, of_another: bool) -> tuple[dict[str, An
         return {"reason": error.reason}, b""
 
 
+def _render(path: Path, numbers: list[int], look: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    size, window = look["viewport"], look["window"]
+    wanted = Look(
+        format=look["format"],
+        viewport=size and (size[0], size[1]),
+        window=window and Window(window["center"], window["width"], Function(window["function"])),
+    )
+    return _in_parts(lambda: rendered(path, numbers, wanted))
+
+
 def _frames(path: Path, numbers: list[int], decoded: bool) -> tuple[dict[str, Any], bytes]:
+    return _in_parts(lambda: stored_frames(path, numbers, decoded=decoded))
+
+
+def _in_parts(made: Callable[[], list[bytes]]) -> tuple[dict[str, Any], bytes]:
     try:
-        frames = stored_frames(path, numbers, decoded=decoded)
+        frames = made()
     except UnreadableImage as error:
         return {"reason": error.reason, "lengths": []}, b""
     lengths = [len(frame) for frame in frames]

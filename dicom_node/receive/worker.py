@@ -24,6 +24,7 @@ from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
 from dicom_node.receive.launch import launch
 from dicom_node.receive.turns import Caller, Turns
+from encoder.voi import Look
 from index.records import ClipRecord
 
 log = structlog.get_logger()
@@ -146,6 +147,17 @@ class Worker:
     ) -> Frames:
         """Return the bytes of some frames of an instance, counted from 1; raises as `embed`."""
         question = {"frames": str(path), "numbers": list(numbers), "decoded": decoded}
+        return self._ask(question, _frames, caller)
+
+    def render(
+        self, path: Path, numbers: Sequence[int], look: Look, *, caller: Caller | None = None
+    ) -> Frames:
+        """Return some frames of an instance as files of pictures; raises as `embed`."""
+        question: dict[str, object] = {
+            "render": str(path),
+            "numbers": list(numbers),
+            "look": asdict(look),
+        }
         return self._ask(question, _frames, caller)
 
     def _ask(

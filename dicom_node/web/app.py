@@ -5,7 +5,16 @@ from fastapi import FastAPI
 from dicom_node import PRODUCT
 from dicom_node.answer import private
 from dicom_node.web.failures import handle_failures, responses
-from dicom_node.web.routes import frames, metadata, rendered, retrieve, search, similar, store
+from dicom_node.web.routes import (
+    frames,
+    metadata,
+    rendered,
+    retrieve,
+    search,
+    similar,
+    store,
+    thumbnails,
+)
 from dicom_node.web.service import WebService
 
 ROUTERS = (
@@ -16,6 +25,7 @@ ROUTERS = (
     metadata.router,
     frames.router,
     rendered.router,
+    thumbnails.router,
 )
 
 
