@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from test_dicom_node_cli import similis
 
+from encoder import sheet as sheet_module
 from encoder.config import PRESETS
 from encoder.series import assemble
 from encoder.sheet import FRAMES_A_ROW, MAX_CLIPS, MAX_FRAMES, draw_sheet
@@ -160,3 +161,16 @@ def test_an_output_that_cannot_be_written_is_one_line() -> None:
     said = similis("show", bundled("CT_small.dcm"), "--out", "/proc/x.png", expect=1)
     assert said.stderr.splitlines()[-1].startswith("similis: /proc/x.png: ")
     assert "Traceback" not in said.stderr
+
+
+def test_a_caption_is_wrapped_and_never_cut(tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path, new_uid=uid_source(1), slices=1, size=32)
+    (clip,) = draw_sheet([[path]], TINY).clips
+    tile = Image.new("RGB", (clip.seen[2], clip.seen[1]))
+
+    lines = sheet_module._block(clip, (tile,)).caption
+
+    assert "(R lung, G soft, B bone)" in " ".join(lines)
+    assert not any("…" in line for line in lines)
+    font = ImageFont.load_default(sheet_module._FONT_PX)
+    assert max(map(font.getlength, lines)) <= tile.width

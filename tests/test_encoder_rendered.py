@@ -37,6 +37,7 @@ def grey(folder: Path, values: NDArray[np.uint16], **elements: object) -> Path:
     dataset.Rows, dataset.Columns = values.shape
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.PixelRepresentation = 0
+    del dataset.WindowCenter, dataset.WindowWidth
     dataset.add_new("PixelData", "OW", values.astype("<u2").tobytes())
     for keyword, value in elements.items():
         setattr(dataset, keyword, value)
@@ -67,7 +68,11 @@ def test_without_a_window_the_picture_spans_its_values_but_for_padding(tmp_path:
     padded = RAMP.copy()
     padded[0] = 60000
 
-    shown = pixels(grey(tmp_path, padded, PixelPaddingValue=60000))
+    path = grey(tmp_path, padded)
+    dataset = dcmread(path)
+    dataset.add_new("PixelPaddingValue", "US", 60000)
+    dataset.save_as(path)
+    shown = pixels(path)
 
     assert (shown[1:].min(), shown[1:].max()) == (0, 255)
     assert np.ptp(shown[2]) > 20
@@ -75,7 +80,8 @@ def test_without_a_window_the_picture_spans_its_values_but_for_padding(tmp_path:
 
 def test_a_table_is_looked_up(tmp_path: Path) -> None:
     item = Dataset()
-    item.LUTDescriptor, item.LUTData = [3, 100, 8], [0, 51, 255]
+    item.add_new("LUTDescriptor", "US", [3, 100, 8])
+    item.add_new("LUTData", "US", [0, 51, 255])
     values = np.array([[0, 100, 101, 102, 9000]], dtype=np.uint16)
     path = grey(tmp_path, values, VOILUTSequence=[item])
 
