@@ -55,7 +55,9 @@ class Wanted(BaseModel):
     sex: str = Field("", max_length=16, description="PatientSex, as F")
     date: str = Field("", max_length=32, description="StudyDate or a range: 20240101-20241231")
     min_score: float | None = Field(None, ge=-1, le=1, description="lowest cosine")
-    scope: Scope = Field(Scope.OTHER_PATIENTS, description="ALL lets the patient's own studies in")
+    scope: Scope = Field(
+        Scope.OTHER_PATIENTS, description=f"{', '.join(Scope)}; ALL lets the patient's own in"
+    )
 
     def keys(self) -> dict[str, str]:
         """Return the standard matching keys that say the same."""
@@ -108,7 +110,7 @@ def similar_to_a_series(
 
 
 @router.get("/similar", status_code=501, response_model=Problem)
-def similar_to_words(text: str) -> JSONResponse:
+def similar_to_words(text: Annotated[str, Query(description="words")]) -> JSONResponse:
     """Refuse: the encoder that is shipped knows no words."""
     return problem(501, "cases are not searched by text here; give an example study or image")
 
