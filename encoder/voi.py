@@ -79,6 +79,6 @@ def shown(
         entries = values.clip(first, first + (count or 2**16) - 1).astype(np.int32)
         looked_up = apply_voi(entries, dataset).astype(np.float32)
         return np.asarray(looked_up / (2**bits - 1), dtype=np.float32).clip(0, 1)
-    real = values if valid is None else values[valid]
+    real = values[valid] if valid is not None and valid.any() else values
     low, high = float(real.min()), float(real.max())
     return Window((low + high) / 2, (high - low) or 1.0, Function.LINEAR_EXACT).apply(values)

@@ -35,7 +35,6 @@ _STATUSES = (
 def web_services() -> tuple[str, ...]:
     """Return resources, parameters, statuses and limits."""
     operations = list(_operations())
-    http, answer = SHIPPED.http, SHIPPED.answer
     return (
         prose(
             """
@@ -57,27 +56,36 @@ def web_services() -> tuple[str, ...]:
             """
         ),
         table(("parameter", "of", "meaning"), _parameters(operations)),
-        prose(
-            """
-            A rendered image has the size of the image and shows all of it. Grey is windowed as
-            asked, else by the first window or the VOI table of the image, else from its lowest to
-            its highest value. One frame is one picture; of several each is a part of
-            `multipart/related`, and status 406 tells who takes no parts. Videos, waveforms,
-            presentation states, shutters, overlays and regions of a viewport are not rendered. A
-            thumbnail is the middle frame as the encoder sees it, on a square, and whole where the
-            encoder leaves the image out. `POST /similar` answers `application/json` unless
-            `application/dicom+json` is preferred: then as `GET …/similar`.
-            """
-        ),
+        _pictures_and_posts(),
         table(("status", "when"), _STATUSES),
-        prose(
-            f"""
-            Limits: {MAXIMUM_RESULTS} results of a search; {answer.maximum_k} cases;
-            {MAXIMUM_FRAMES} frames and {MAX_BYTES >> 20} MiB of them in an answer; pictures of
-            {MAX_PIXELS >> 20} million pixels, scaled to {LARGEST_PX} by {LARGEST_PX} at most;
-            {http.maximum_upload_mb} MiB in a body; {http.maximum_requests} requests at once.
-            """
-        ),
+        _limits(),
+    )
+
+
+def _pictures_and_posts() -> str:
+    return prose(
+        """
+        A rendered image has the size of the image and shows all of it. Grey is windowed as
+        asked, else by the first window or the VOI table of the image, else from its lowest to
+        its highest value. One frame is one picture; of several each is a part of
+        `multipart/related`, and status 406 tells who takes no parts. Videos, waveforms,
+        presentation states, shutters, overlays and regions of a viewport are not rendered. A
+        thumbnail is the middle frame as the encoder sees it, on a square, and whole where the
+        encoder leaves the image out. `POST /similar` answers `application/json` unless
+        `application/dicom+json` is preferred: then as `GET …/similar`.
+        """
+    )
+
+
+def _limits() -> str:
+    http, answer = SHIPPED.http, SHIPPED.answer
+    return prose(
+        f"""
+        Limits: {MAXIMUM_RESULTS} results of a search; {answer.maximum_k} cases;
+        {MAXIMUM_FRAMES} frames and {MAX_BYTES >> 20} MiB of them in an answer; pictures of
+        {MAX_PIXELS >> 20} million pixels, scaled to {LARGEST_PX} by {LARGEST_PX} at most;
+        {http.maximum_upload_mb} MiB in a body; {http.maximum_requests} requests at once.
+        """
     )
 
 
