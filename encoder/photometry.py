@@ -52,9 +52,9 @@ def picture(dataset: Dataset, stored: NDArray[np.generic], index: int) -> Pictur
     unit = _unit(dataset, index)
     if unit is Unit.STORED and (uptake := suv(dataset, stored, values, index)) is not None:
         values, unit = uptake, Unit.SUV
-    if unit is Unit.STORED and _is_inverse(dataset):
+    if unit is Unit.STORED and is_inverse(dataset):
         values = _modality(dataset, _stored_range(dataset), index).sum() - values
-    return Picture(values[np.newaxis], _valid(dataset, stored), unit)
+    return Picture(values[np.newaxis], unpadded(dataset, stored), unit)
 
 
 def colour(samples: NDArray[np.generic], *, highest: int = 255) -> Picture:
@@ -63,7 +63,8 @@ def colour(samples: NDArray[np.generic], *, highest: int = 255) -> Picture:
     return Picture(values * np.float32(255 / highest), None, Unit.COLOUR)
 
 
-def _is_inverse(dataset: Dataset) -> bool:
+def is_inverse(dataset: Dataset) -> bool:
+    """Say whether more is darker."""
     return bool(
         dataset.PhotometricInterpretation == "MONOCHROME1"
         or dataset.get("PresentationLUTShape") == "INVERSE"
@@ -86,11 +87,19 @@ def _palette(dataset: Dataset) -> tuple[NDArray[np.generic], int]:
 
 
 def _modality(dataset: Dataset, stored: NDArray[np.generic], index: int) -> NDArray[np.float32]:
-    """Apply the modality LUT or the rescale of this very frame (PS3.3 C.11.1, C.7.6.16.2.9).
+    """Return `rescaled` values on one scale for a SOP class.
 
     Angiograms that store X-ray intensity itself become logarithmic like all others: only then
     subtraction leaves the contrast medium alone (PS3.3 C.8.7.1.1.2).
     """
+    values = rescaled(dataset, stored, index)
+    if dataset.SOPClassUID in ANGIOGRAMS and dataset.get("PixelIntensityRelationship") == "LIN":
+        values = np.log1p(values.clip(0))
+    return values
+
+
+def rescaled(dataset: Dataset, stored: NDArray[np.generic], index: int) -> NDArray[np.float32]:
+    """Apply the modality LUT or the rescale of this very frame (PS3.3 C.11.1, C.7.6.16.2.9)."""
     if dataset.get("ModalityLUTSequence"):
         return apply_modality_lut(stored, dataset).astype(np.float32)
     rescale = macro(dataset, "PixelValueTransformationSequence", index)
@@ -100,8 +109,6 @@ def _modality(dataset: Dataset, stored: NDArray[np.generic], index: int) -> NDAr
     if slope and intercept:
         values *= np.float32(slope[0])
         values += np.float32(intercept[0])
-    if dataset.SOPClassUID in ANGIOGRAMS and dataset.get("PixelIntensityRelationship") == "LIN":
-        values = np.log1p(values.clip(0))
     return values
 
 
@@ -123,8 +130,8 @@ def _stored_range(dataset: Dataset) -> NDArray[np.int64]:
     return np.array([low, low + span - 1], dtype=np.int64)
 
 
-def _valid(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:
-    """Mark padding, given as stored value or range of them (PS3.3 C.7.5.1.1.2).
+def unpadded(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Mark what is no padding, which is given as stored value or range of them (PS3.3 C.7.5.1.1.2).
 
     The attributes may have been written with the other signedness, or wider than Bits Stored: they
     are wrapped to the range of the pixels.

@@ -66,19 +66,26 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    caption: tuple[str, ...]
+    caption: tuple[str, ...]  # lines that fit above the tiles
     tiles: tuple[Image.Image, ...]
-
-    @property
-    def across(self) -> int:
-        return min(len(self.tiles), FRAMES_A_ROW)
 
     def size(self) -> tuple[int, int]:
         """Width and height with the gap that follows."""
-        width, height = self.tiles[0].size
         down = -(-len(self.tiles) // FRAMES_A_ROW)
         lines_px = len(self.caption) * _LINE_PX
-        return self.across * (width + _GAP_PX), down * (height + _GAP_PX) + lines_px + _GAP_PX
+        height = down * (self.tiles[0].height + _GAP_PX) + lines_px + _GAP_PX
+        return _across_px(self.tiles) + _GAP_PX, height
+
+
+def _across_px(tiles: Sequence[Image.Image]) -> int:
+    """Return the width of a row of tiles."""
+    return min(len(tiles), FRAMES_A_ROW) * (tiles[0].width + _GAP_PX) - _GAP_PX
+
+
+def _block(seen: Seen, tiles: tuple[Image.Image, ...]) -> _Block:
+    font, width_px = ImageFont.load_default(_FONT_PX), _across_px(tiles)
+    lines = (line for text in _caption(seen) for line in _wrapped(text, width_px, font))
+    return _Block(tuple(lines), tiles)
 
 
 def draw_sheet(series: Sequence[Sequence[Path]], config: EncoderConfig) -> Sheet:
@@ -99,7 +106,7 @@ def draw_sheet(series: Sequence[Sequence[Path]], config: EncoderConfig) -> Sheet
             continue
         normalised = normalise(clip, config.extent(clip.kind))
         clips.append(_describe(len(clips) + 1, group, clip, normalised))
-        blocks.append(_Block(_caption(clips[-1]), _tiles(normalised.array)))
+        blocks.append(_block(clips[-1], _tiles(normalised.array)))
     more = max(len(groups) - MAX_CLIPS, 0)
     lines = [f"left out: {each.sop_instance_uid}: {each.reason}" for each in left_out]
     if len(lines) > _MAX_LINES:
@@ -194,13 +201,24 @@ def _draw(sheet: Image.Image, block: _Block, corner: tuple[int, int], font: Font
     left, top = corner
     pen = ImageDraw.Draw(sheet)
     for number, line in enumerate(block.caption):
-        text = _fitted(line, block.size()[0] - _GAP_PX, font)
-        pen.text((left, top + number * _LINE_PX), text, fill=_INK, font=font)
+        pen.text((left, top + number * _LINE_PX), line, fill=_INK, font=font)
     top += len(block.caption) * _LINE_PX + _GAP_PX // 2
     for number, tile in enumerate(block.tiles):
         row, column = divmod(number, FRAMES_A_ROW)
         place = left + column * (tile.width + _GAP_PX), top + row * (tile.height + _GAP_PX)
         sheet.paste(tile, place)
+
+
+def _wrapped(text: str, width_px: int, font: Font) -> list[str]:
+    """Break a text at its spaces so that every line fits; a word that does not is cut."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width_px:
+            lines[-1] = longer
+        else:
+            lines.append(_fitted(word, width_px, font))
+    return lines
 
 
 def _fitted(text: str, width_px: int, font: Font) -> str:

@@ -4,7 +4,8 @@ Owns: where a frame lies in a file, and the form of decoded values. Does not own
 (`codecs`); nothing is windowed, cut or mirrored here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,27 +25,41 @@ def stored_frames(path: Path, numbers: Sequence[int], *, decoded: bool) -> list[
     Decoded colour is RGB by pixel. Raises UnreadableImage for a frame that is not there, more than
     `MAX_BYTES`, and what is damaged or not supported; OSError where the file cannot be opened.
     """
+    with frames_of(path, numbers, decoded=decoded) as (file, indices):
+        return _frames(file, indices, decoded)
+
+
+@contextmanager
+def frames_of(
+    path: Path, numbers: Sequence[int], *, decoded: bool = True
+) -> Iterator[tuple[Dataset, list[int]]]:
+    """Lend a file for its frames `numbers`, with their indices; raises as `stored_frames` does."""
     instance = ""
     with quiet():
         try:
             file = dcmread(path)
             instance = str(file.get("SOPInstanceUID", ""))
-            return _frames(file, [number - 1 for number in numbers], decoded)
+            yield file, _indices(file, numbers, decoded)
         except READ_ERRORS as error:
             raise_if_missing(error)
             raise UnreadableImage(instance, f"damaged pixels ({type(error).__name__})") from error
 
 
-def _frames(file: Dataset, indices: list[int], decoded: bool) -> list[bytes]:
-    instance, decoder = str(file.SOPInstanceUID), DECODERS.get(file.file_meta.TransferSyntaxUID)
+def _indices(file: Dataset, numbers: Sequence[int], decoded: bool) -> list[int]:
+    instance, syntax = str(file.SOPInstanceUID), file.file_meta.TransferSyntaxUID
     if "PixelData" not in file:
         raise UnreadableImage(instance, "it has no pixels")
-    if not all(0 <= index < frame_count(file) for index in indices):
+    if not all(1 <= number <= frame_count(file) for number in numbers):
         raise UnreadableImage(instance, f"it has the frames 1 to {frame_count(file)}")
-    syntax = file.file_meta.TransferSyntaxUID
-    coded = syntax not in uid.UncompressedTransferSyntaxes
+    decoder = DECODERS.get(syntax)
     if decoder == PYAV or (decoder is None and decoded):
         raise UnreadableImage(instance, f"no frames can be taken out of transfer syntax {syntax}")
+    return [number - 1 for number in numbers]
+
+
+def _frames(file: Dataset, indices: list[int], decoded: bool) -> list[bytes]:
+    instance, syntax = str(file.SOPInstanceUID), file.file_meta.TransferSyntaxUID
+    coded = syntax not in uid.UncompressedTransferSyntaxes
     if coded and not decoded:
         index_frames(file)
         frames = [coded_frame(file, index) for index in indices]

@@ -1,7 +1,7 @@
 """One instance as a small picture for people: cut as the encoder sees it, windowed to be read.
 
-Owns: which frame stands for an instance, whether text may be burnt into it, the window. Does not
-own: decoding and cutting (`volume`, `pixels`), the layout and the words around it.
+Owns: which frame stands for an instance, whether text may be burnt into it. Does not own: decoding
+and cutting (`volume`, `pixels`), windows (`voi`), the layout and the words around it.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,22 @@ from typing import Any
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from pydicom import Dataset, dcmread, uid
 
 from encoder.clip import Clip, Unit
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
-from encoder.headers import floats, macro, quiet
+from encoder.headers import quiet
 from encoder.normalise import WINDOWS, normalise
 from encoder.origin import Grid
 from encoder.parts import Place
 from encoder.region import frame_at, holds, one_frame
-from encoder.series import assemble
+from encoder.rendered import middle_image
+from encoder.series import LeftOut, assemble
 from encoder.slices import SLICED, Group
 from encoder.slide import SLIDE_CLASS
+from encoder.voi import Function, Window, declared
 from encoder.volume import read_clip
 from encoder.waveform import ECG_CLASSES
 
@@ -60,7 +62,7 @@ _WITHOUT_WORDS = frozenset({*ECG_CLASSES, SLIDE_CLASS})
 
 _KEYWORDS = [
     "SOPClassUID", "BurnedInAnnotation", "Rows", "Columns", "WindowCenter", "WindowWidth",
-    "SharedFunctionalGroupsSequence",
+    "VOILUTFunction", "SharedFunctionalGroupsSequence",
 ]  # fmt: skip
 
 
@@ -69,15 +71,18 @@ def thumbnail(
 ) -> NDArray[np.uint8]:
     """Return the middle frame of an instance as (side_px, side_px, 3), its aspect in mm kept.
 
-    Or the frame nearest to that of a place, with a line around it. Of another patient nothing is
-    shown into which a name may be burnt: what is neither cut to its tissue, nor declared clean, nor
-    of a class that burns nothing in. Raises UnreadableImage for that and as `read_clip` does;
-    OSError where the file cannot be opened.
+    Or the frame nearest to that of a place, with a line around it. What the encoder leaves out is
+    shown whole. Of another patient nothing is shown into which a name may be burnt: what is
+    declared so, or neither cut to its tissue, nor declared clean, nor of a class that burns nothing
+    in. Raises UnreadableImage for that and as `read_clip` does; OSError where the file cannot be
+    opened.
     """
     assembly = assemble([path])
     if not assembly.groups:
         left_out = (*assembly.unreadable, *assembly.skipped)[0]
-        raise UnreadableImage(left_out.sop_instance_uid, left_out.reason)
+        if of_another:
+            raise UnreadableImage(left_out.sop_instance_uid, left_out.reason)
+        return _whole(path, side_px, left_out)
     group = _group(assembly.groups, at)
     clip = read_clip(group, Extent(1, side_px, side_px))
     with quiet():
@@ -119,12 +124,27 @@ def _framed(pixels: NDArray[np.uint8], small: Clip, at: Place) -> NDArray[np.uin
     return np.array(picture)
 
 
+def _whole(path: Path, side_px: int, left_out: LeftOut) -> NDArray[np.uint8]:
+    """Show what the encoder does not look at, such as a secondary capture, as it is."""
+    try:
+        image = middle_image(path)
+    except UnreadableImage as error:
+        raise UnreadableImage(left_out.sop_instance_uid, left_out.reason) from error
+    return np.asarray(ImageOps.pad(image.convert("RGB"), (side_px, side_px)))
+
+
 def _may_name_someone(header: Dataset, clip: Clip) -> bool:
+    """Say so unless what a file says of itself, or its class, speaks against it.
+
+    What an ultrasound system writes into its regions is not known of: only a file that declares
+    text is left out for it.
+    """
     sop_class, declared = header.get("SOPClassUID"), header.get("BurnedInAnnotation")
-    if sop_class in _ULTRASOUND and clip.array.shape[-2:] != (header.Rows, header.Columns):
-        return False  # cut to the tissue; the strip with the name lies outside
-    if declared in ("YES", "NO"):
-        return bool(declared == "YES")
+    if declared == "YES":
+        return True
+    is_cut = sop_class in _ULTRASOUND and clip.array.shape[-2:] != (header.Rows, header.Columns)
+    if declared == "NO" or is_cut:  # to the tissue; the strip with the name lies outside
+        return False
     grey = clip.unit is not Unit.COLOUR
     return not (sop_class in _WITHOUT_WORDS or (sop_class in _DETECTED and grey))
 
@@ -142,11 +162,8 @@ def _windowed(clip: Clip, header: Dataset, group: Group) -> Clip:
     """Show a CT in one window, that of its scanner if it names one; the encoder sees three."""
     if clip.unit is not Unit.HOUNSFIELD:
         return clip
-    lut = macro(header, "FrameVOILUTSequence", group.frames[0].index)
-    centers, widths = (np.atleast_1d(lut.get(f"Window{x}") or 0) for x in ("Center", "Width"))
-    window = floats([centers[0], widths[0]], 2)
     low, high = WINDOWS[Unit.HOUNSFIELD][1]
-    if window is not None and window[1] > 1:
-        low, high = window[0] - window[1] / 2, window[0] + window[1] / 2
-    grey = ((clip.array - low) / (high - low)).clip(0, 1) * 255
-    return replace(clip, array=grey.astype(np.float32), unit=Unit.COLOUR)
+    soft_tissue = Window((low + high) / 2, high - low, Function.LINEAR_EXACT)
+    window = declared(header, group.frames[0].index) or soft_tissue
+    grey = window.apply(clip.array) * 255
+    return replace(clip, array=grey, unit=Unit.COLOUR)

@@ -83,6 +83,7 @@ def test_dciodvfy_finds_no_error(name: str, tmp_path: Path) -> None:
         said = peers.run("dciodvfy", "-new", path, check=False).stdout.splitlines()
         assert iod in said
         assert [line for line in said if line.startswith(("Error", "Abort"))] == []
+        assert not any("Laterality" in line for line in said)
 
 
 @pytest.mark.peer

@@ -14,7 +14,7 @@ from pydicom.encaps import encapsulate
 
 from dicom_node.answer import decompression
 from dicom_node.answer.decompression import decompressed
-from dicom_node.receive.turns import Guest
+from dicom_node.receive.turns import Caller
 from dicom_node.receive.worker import Frames
 from encoder.errors import UnreadableImage
 from encoder.stored_frames import stored_frames
@@ -25,7 +25,7 @@ class Here:
     """Decodes in this process what a node decodes in another."""
 
     def frames(
-        self, path: Path, numbers: Sequence[int], *, decoded: bool, guest: Guest | None = None
+        self, path: Path, numbers: Sequence[int], *, decoded: bool, caller: Caller | None = None
     ) -> Frames:
         try:
             return Frames(tuple(stored_frames(path, numbers, decoded=decoded)))

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from test_dicom_node_cli import similis
 
+from encoder import sheet as sheet_module
 from encoder.config import PRESETS
 from encoder.series import assemble
 from encoder.sheet import FRAMES_A_ROW, MAX_CLIPS, MAX_FRAMES, draw_sheet
@@ -46,7 +47,7 @@ def test_the_sheet_holds_the_pixels_that_the_network_gets(tmp_path: Path) -> Non
     expected = ((stored - low) / (high - low)).clip(0, 1) * 255
     found = [
         np.abs(image[top : top + 128, left : left + 128, 0] - expected).max()
-        for top in range(8, 70)
+        for top in range(8, image.shape[0] - 128)
         for left in (8,)
     ]
     assert min(found) <= 1
@@ -78,7 +79,8 @@ def test_a_long_clip_takes_two_rows_of_frames(tmp_path: Path) -> None:
     many = draw_sheet([ct_series(tmp_path, new_uid=uid_source(1), slices=40, size=32)], TINY)
     assert MAX_FRAMES == 2 * FRAMES_A_ROW
     assert picture(many.png).size[0] == picture(one.png).size[0]
-    assert picture(many.png).size[1] - picture(one.png).size[1] == pytest.approx(136, abs=8)
+    # The caption of a single tile is wrapped.
+    assert 136 / 2 < picture(many.png).size[1] - picture(one.png).size[1] < 136 * 1.1
 
 
 def test_more_clips_than_a_sheet_holds_are_counted(tmp_path: Path) -> None:
@@ -160,3 +162,16 @@ def test_an_output_that_cannot_be_written_is_one_line() -> None:
     said = similis("show", bundled("CT_small.dcm"), "--out", "/proc/x.png", expect=1)
     assert said.stderr.splitlines()[-1].startswith("similis: /proc/x.png: ")
     assert "Traceback" not in said.stderr
+
+
+def test_a_caption_is_wrapped_and_never_cut(tmp_path: Path) -> None:
+    (path,) = ct_series(tmp_path, new_uid=uid_source(1), slices=1, size=32)
+    (clip,) = draw_sheet([[path]], TINY).clips
+    tile = Image.new("RGB", (clip.seen[2], clip.seen[1]))
+
+    lines = sheet_module._block(clip, (tile,)).caption
+
+    assert "(R lung, G soft, B bone)" in " ".join(lines)
+    assert not any("…" in line for line in lines)
+    font = ImageFont.load_default(sheet_module._FONT_PX)
+    assert max(map(font.getlength, lines)) <= tile.width

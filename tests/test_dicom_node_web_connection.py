@@ -14,10 +14,10 @@ from pydicom.dataset import Dataset
 from webs import stow, url_of
 
 from dicom_node.node import Node
-from dicom_node.receive.turns import Guest
+from dicom_node.receive.turns import Caller
 from dicom_node.web import server
 from dicom_node.web.pace import Pace
-from dicom_node.web.routes import frames, rendered
+from dicom_node.web.routes import frames, rendered, thumbnails
 from training import phantoms
 
 HEAD = b"POST /similar HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n"
@@ -164,8 +164,8 @@ def test_pictures_are_put_off_while_the_worker_has_other_work(
     web: Node, image: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{url_of(web)}/studies/{image.StudyInstanceUID}/thumbnail"
-    for route in (rendered, frames):
-        monkeypatch.setattr(route, "PICTURE", Guest(wait_s=0.2, limit_s=30.0))
+    for route in (rendered, thumbnails, frames):
+        monkeypatch.setattr(route, "PICTURE", Caller(wait_s=0.2, limit_s=30.0))
     instance = (
         f"{url_of(web)}/studies/{image.StudyInstanceUID}/series/{image.SeriesInstanceUID}"
         f"/instances/{image.SOPInstanceUID}"

@@ -188,6 +188,15 @@ def test_dicomweb_client_finds_studies_series_and_instances(library: Library) ->
     assert name.ideographic.startswith("山田^")
 
 
+def test_a_parameter_that_is_not_known_is_named(library: Library) -> None:
+    named = library.get("/studies?foo=1").json()["error"]
+    cleaned = library.get("/studies", params={"<b>Doe": 1, "limit": 1}).json()["error"]
+
+    assert named.startswith("foo: ")
+    assert cleaned.startswith("a parameter: ")
+    assert "Doe" not in cleaned
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -105,6 +105,10 @@ def test_only_who_has_the_token_is_answered(
     posted = httpx.post(f"{url_of(node)}/studies", content=b"x" * 1000)
     assert posted.status_code == 401
     assert posted.headers["www-authenticate"] == "Bearer"
+    wrong = httpx.get(f"{url_of(node)}/studies", headers={"Authorization": f"Bearer {TOKEN[:-1]}"})
+    assert wrong.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    assert "is needed" in posted.json()["error"]
+    assert wrong.json()["error"] == "the bearer token is not that of this node"
 
 
 def test_with_a_client_ca_only_its_certificates_are_let_in(

@@ -69,6 +69,8 @@ def test_patients_are_named_only_where_that_is_asked_for(library: Library) -> No
         ({"modality": "CT", "date": "-20231231"}, ["other"]),
         ({"modality": "CT", "body_part": "KNEE"}, []),
         ({"modality": "CT", "min_score": 0.9999}, ["twin"]),
+        ({"modality": "CT", "sex": "o"}, ["twin", "other"]),
+        ({"modality": "CT", "sex": "F"}, []),
         ({"modality": "MR", "date": "19000101-19000102"}, []),
     ],
 )
@@ -111,6 +113,15 @@ def test_a_bad_parameter_is_refused_with_a_sentence(library: Library, query: str
     assert response.status_code == 400
     assert list(response.json()) == ["error"]
     assert response.json()["error"]
+
+
+def test_a_parameter_that_is_not_known_is_named(library: Library) -> None:
+    path = f"/studies/{library.uids['query']}/similar"
+
+    assert library.get(f"{path}?foo=1").json()["error"] == "foo: it is not known here"
+    for name in ("<script>", "Doe Jane", "x" * 100):
+        error = library.get(path, params={name: "1"}).json()["error"]
+        assert error == "a parameter: it is not known here"
 
 
 def test_an_unknown_study_or_series_is_not_found(library: Library) -> None:
@@ -170,6 +181,47 @@ def test_posted_files_are_ranked_like_the_kept_study_they_are(
     assert library.uids["prior"] not in studies
     assert found["cases"][0]["score"] == pytest.approx(1, abs=1e-3)
     assert "patient_id" not in found["cases"][0]
+    assert_nothing_is_left(library)
+
+
+def test_posted_files_are_answered_as_a_kept_study_is_where_that_is_asked(library: Library) -> None:
+    files = sorted(library.files["query"].parent.iterdir())
+    headers = {"Content-Type": "multipart/related; boundary=b", "Accept": "application/dicom+json"}
+    params = {"modality": "CT", "includefield": "PatientID"}
+
+    posted = post(library, multipart(files), headers, **params)
+    kept = library.get(f"/studies/{library.uids['query']}/similar", params=params)
+
+    assert names(library, answers(posted)) == names(library, answers(kept))
+    assert names(library, answers(posted))[0] == "twin"
+    score = BLOCK.text(answers(posted)[0], private.SCORE)
+    assert float(score) == pytest.approx(
+        float(BLOCK.text(answers(kept)[0], private.SCORE)), abs=1e-5
+    )
+    for one, other in zip(answers(posted), answers(kept), strict=True):
+        assert one.keys() == other.keys()
+        assert one.PatientID == other.PatientID
+    assert_nothing_is_left(library)
+
+
+@pytest.mark.parametrize(
+    ("accept", "includefield", "status"),
+    [
+        ("*/*", "", 200),
+        ("application/json", "", 200),
+        ("text/html", "", 406),
+        ("*/*", "PatientID", 400),
+    ],
+)
+def test_posted_files_are_answered_as_json_by_default(
+    library: Library, accept: str, includefield: str, status: int
+) -> None:
+    body, asked = library.files["CT_small.dcm"].read_bytes(), {"includefield": includefield}
+
+    response = post(library, body, DICOM | {"Accept": accept}, **asked)
+
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
     assert_nothing_is_left(library)
 
 

@@ -18,7 +18,7 @@ from pydicom.uid import MRImageStorage
 from dicom_node.config import Encoding
 from dicom_node.errors import WorkerBusy, WorkerFailed, WorkerUnavailable
 from dicom_node.receive import worker as worker_module
-from dicom_node.receive.turns import MAXIMUM_GUESTS, Guest, Turns
+from dicom_node.receive.turns import MAXIMUM_CALLERS, Caller, Turns
 from dicom_node.receive.worker import Worker
 
 TIMEOUT_S = 1.0
@@ -127,7 +127,7 @@ def test_what_a_codec_prints_is_not_heard(
     assert "JPEG" not in capfd.readouterr().err
 
 
-def test_the_nodes_own_work_goes_before_what_guests_ask() -> None:
+def test_the_nodes_own_work_goes_before_what_callers_ask() -> None:
     turns = Turns()
     order: list[str] = []
 
@@ -137,37 +137,37 @@ def test_the_nodes_own_work_goes_before_what_guests_ask() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         with turns.own():
-            guests = [pool.submit(take, turns.guest(20.0), "guest") for _ in range(3)]
-            peers.wait_for("the guests", lambda: turns.waiting_guests == 3)
+            callers = [pool.submit(take, turns.caller(20.0), "caller") for _ in range(3)]
+            peers.wait_for("the callers", lambda: turns.waiting_callers == 3)
             own = [pool.submit(take, turns.own(), "own") for _ in range(3)]
             peers.wait_for("the others", lambda: turns.waiting_own == 3)
-        for each in (*guests, *own):
+        for each in (*callers, *own):
             each.result(20)
 
-    assert order == ["own"] * 3 + ["guest"] * 3
+    assert order == ["own"] * 3 + ["caller"] * 3
 
 
-def test_a_guest_is_put_off_when_its_turn_does_not_come_or_too_many_wait() -> None:
+def test_a_caller_is_put_off_when_its_turn_does_not_come_or_too_many_wait() -> None:
     turns = Turns()
     with turns.own():
         started = time.monotonic()
-        with pytest.raises(WorkerBusy), turns.guest(0.2):
+        with pytest.raises(WorkerBusy), turns.caller(0.2):
             pytest.fail("it has the turn")
         assert time.monotonic() - started < 5
-        with ThreadPoolExecutor(MAXIMUM_GUESTS) as pool:
-            waiting = [pool.submit(turns.guest(2.0).__enter__) for _ in range(MAXIMUM_GUESTS)]
-            peers.wait_for("the guests", lambda: turns.waiting_guests == MAXIMUM_GUESTS)
-            with pytest.raises(WorkerBusy), turns.guest(60.0):
+        with ThreadPoolExecutor(MAXIMUM_CALLERS) as pool:
+            waiting = [pool.submit(turns.caller(2.0).__enter__) for _ in range(MAXIMUM_CALLERS)]
+            peers.wait_for("the callers", lambda: turns.waiting_callers == MAXIMUM_CALLERS)
+            with pytest.raises(WorkerBusy), turns.caller(60.0):
                 pytest.fail("there is room for it")
             assert all(isinstance(each.exception(20), WorkerBusy) for each in waiting)
-    with turns.guest(0.2):
-        assert turns.waiting_guests == 0
+    with turns.caller(0.2):
+        assert turns.waiting_callers == 0
 
 
-def test_a_picture_for_a_guest_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_for_a_caller_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "_run", hostile_workers.stalling)
     with started(timeout_s=60.0) as (worker, _):
         start = time.monotonic()
         with pytest.raises(WorkerFailed, match=r"took longer than 0\.5 s and was ended"):
-            worker.thumbnail(Path("file"), 64, of_another=False, guest=Guest(1.0, limit_s=0.5))
+            worker.thumbnail(Path("file"), 64, of_another=False, caller=Caller(1.0, limit_s=0.5))
         assert time.monotonic() - start < 10

@@ -83,6 +83,21 @@ def test_what_is_burned_in_beside_the_tissue_of_an_ultrasound_is_cut_away(tmp_pa
     assert np.array_equal(*pictures)
 
 
+def test_an_ultrasound_that_declares_its_text_is_not_shown_though_it_has_regions(
+    tmp_path: Path,
+) -> None:
+    """Text inside a region, as depth and frame rate, is not cut away."""
+    dataset = dcmread(bundled("examples_ybr_color.dcm"))
+    dataset.BurnedInAnnotation = "YES"
+    region = dataset.SequenceOfUltrasoundRegions[0]
+    region.RegionLocationMinX0, region.RegionLocationMaxX1 = 40, 280
+    dataset.save_as(tmp_path / "us.dcm")
+
+    with pytest.raises(UnreadableImage, match=BURNED_IN):
+        thumbnail(tmp_path / "us.dcm", SIDE_PX, of_another=True)
+    assert thumbnail(tmp_path / "us.dcm", SIDE_PX, of_another=False).any()
+
+
 @pytest.mark.parametrize(
     ("sop_class", "declared", "shown"),
     [

@@ -126,7 +126,7 @@ def _heads(ranking: Ranking, algorithm: Algorithm, pages: int) -> Iterator[tuple
     small = " ".join([DISCLAIMER, *warnings_about(ranking, algorithm)])
     for number in range(1, pages + 1):
         page = f", page {number} of {pages}" if pages > 1 else ""
-        yield f"Similar cases (AI): {shown} of {len(ranking.cases)}{page}", small
+        yield f"Similar cases (AI): {shown} of {len(ranking.cases)} studies found{page}", small
 
 
 def _drawn(head: tuple[str, str], tiles: Sequence[tuple[Tile, Thumbnail]]) -> Image.Image:

@@ -14,12 +14,12 @@ from pydicom.dataset import Dataset
 from dicom_node.errors import WorkerBusy, WorkerFailed, WorkerStopped, WorkerUnavailable
 from dicom_node.log import fault_of
 from dicom_node.receive.header import PARSE_ERRORS
-from dicom_node.receive.turns import Guest
+from dicom_node.receive.turns import Caller
 from dicom_node.receive.worker import Frames
 
 log = structlog.get_logger()
 
-_TURN = Guest(wait_s=20.0, limit_s=30.0)
+_TURN = Caller(wait_s=20.0, limit_s=30.0)
 _AT_ONCE_BYTES = 64 << 20  # decoded by one question, so that others have their turn
 _MAXIMUM_BYTES = 1 << 30  # of one object, which is held in memory
 _COMPRESSED = frozenset(
@@ -40,7 +40,7 @@ class FrameDecoder(Protocol):
     """Who decodes frames: the embedding process."""
 
     def frames(
-        self, path: Path, numbers: list[int], *, decoded: bool, guest: Guest | None = None
+        self, path: Path, numbers: list[int], *, decoded: bool, caller: Caller | None = None
     ) -> Frames:
         """Return the bytes of some frames, counted from 1, or a reason why there are none."""
 
@@ -80,7 +80,7 @@ def _decoded(dataset: Dataset, path: Path, decoder: FrameDecoder) -> bytes:
     frames: list[bytes] = []
     for first in range(1, count + 1, step):
         numbers = list(range(first, min(first + step, count + 1)))
-        found = decoder.frames(path, numbers, decoded=True, guest=_TURN)
+        found = decoder.frames(path, numbers, decoded=True, caller=_TURN)
         if found.reason:
             raise WorkerFailed(found.reason)
         frames += found.frames

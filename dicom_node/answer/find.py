@@ -83,7 +83,8 @@ def similar_answers(
         state = known.state if known is not None else None
         raise NotIndexed(study_uid, state or "", is_coming=state in _UNSETTLED)
     answering, answered = found
-    return _cases(service, identifier, question, answered, encoder=answering.model.version)
+    asked = Asked(question, study_uid, answered.ranking, answering.model.version)
+    return case_answers(identifier, asked, service)
 
 
 def _example_study(question: Question, catalogue: Catalogue) -> str:
@@ -146,18 +147,14 @@ def _search(
         time.sleep(_POLL_S)
 
 
-def _cases(
-    service: FindService,
-    identifier: Identifier,
-    question: Question,
-    answered: Answered,
-    *,
-    encoder: str,
+def case_answers(
+    identifier: Identifier, asked: Asked, service: FindService
 ) -> Iterator[tuple[int, Elements]]:
-    ranking = answered.ranking
+    """Yield what was found for a question, in rank order, each with its pending status."""
+    ranking = asked.ranking
     responder = SimilarResponder(
         identifier,
-        Asked(question, answered.query.study_instance_uid, ranking, encoder),
+        asked,
         retrieve_ae_title=service.retrieve_ae_title,
         decorate=service.answer.decorate,
     )

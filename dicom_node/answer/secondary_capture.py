@@ -41,7 +41,7 @@ def secondary_capture(
     image.ImageType = ["DERIVED", "SECONDARY"]
     image.BurnedInAnnotation = "YES"
     image.PatientOrientation = ""
-    image.Laterality = ""
+    image.ImageLaterality = "U"  # a page of pictures has no side; so Laterality is not asked for
     image.DerivationDescription = _DERIVATION
     image.SourceImageSequence = [_source(*each) for each in _references(query)]
     image.SamplesPerPixel = 3

@@ -11,7 +11,7 @@ from dicom_node.answer.query import Example
 from dicom_node.errors import BadIdentity, NotUnderstood, ObjectRefused
 from dicom_node.receive.clips import Region
 from dicom_node.receive.header import read_file_header
-from dicom_node.receive.turns import Guest
+from dicom_node.receive.turns import Caller
 from dicom_node.receive.worker import Worker
 from index.errors import OtherGeneration
 from index.records import Header, PatientKey
@@ -23,7 +23,7 @@ def embed_example(
     *,
     model_id: str,
     region: Region | None = None,
-    guest: Guest | None = None,
+    caller: Caller | None = None,
 ) -> Example:
     """Embed the files of one study, series by series, to compare with vectors by a model.
 
@@ -42,7 +42,9 @@ def embed_example(
     series: dict[str, list[Path]] = defaultdict(list)
     for path, header in headers.items():
         series[header.series_instance_uid].append(path)
-    embedded = [worker.embed(tuple(files), region=region, guest=guest) for files in series.values()]
+    embedded = [
+        worker.embed(tuple(files), region=region, caller=caller) for files in series.values()
+    ]
     for part in embedded:
         if part.model_id != model_id:
             raise OtherGeneration(part.model_id, model_id)

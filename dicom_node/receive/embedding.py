@@ -27,11 +27,13 @@ from encoder.errors import EncoderError, UnreadableImage
 from encoder.origin import Box
 from encoder.parts import MAX_PARTS, Place
 from encoder.region import Region, holds, read_region
+from encoder.rendered import rendered
 from encoder.series import assemble
 from encoder.sheet import Sheet, draw_sheet
 from encoder.slices import Group
 from encoder.stored_frames import stored_frames
 from encoder.thumbnail import thumbnail
+from encoder.voi import Function, Look, Window
 from encoder.volume import read_clip
 
 
@@ -101,6 +103,8 @@ def _answer(
         return _thumbnail(request)
     if "frames" in request:
         return _frames(Path(request["frames"]), request["numbers"], request["decoded"])
+    if "render" in request:
+        return _render(Path(request["render"]), request["numbers"], request["look"])
     region = request["region"] and _region(**request["region"])
     return _embed(embedder, [Path(path) for path in request["embed"]], region, threads)
 
@@ -132,9 +136,23 @@ def _box(x: int, y: int, width: int, height: int) -> Box:
     return Box(y, y + height, x, x + width)
 
 
+def _render(path: Path, numbers: list[int], look: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    size, window = look["viewport"], look["window"]
+    wanted = Look(
+        format=look["format"],
+        viewport=size and (size[0], size[1]),
+        window=window and Window(window["center"], window["width"], Function(window["function"])),
+    )
+    return _in_parts(lambda: rendered(path, numbers, wanted))
+
+
 def _frames(path: Path, numbers: list[int], decoded: bool) -> tuple[dict[str, Any], bytes]:
+    return _in_parts(lambda: stored_frames(path, numbers, decoded=decoded))
+
+
+def _in_parts(made: Callable[[], list[bytes]]) -> tuple[dict[str, Any], bytes]:
     try:
-        frames = stored_frames(path, numbers, decoded=decoded)
+        frames = made()
     except UnreadableImage as error:
         return {"reason": error.reason, "lengths": []}, b""
     lengths = [len(frame) for frame in frames]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from dicom_node.errors import WorkerBusy
 
-MAXIMUM_GUESTS = 8  # waiting at once; each holds a thread
+MAXIMUM_CALLERS = 8  # waiting at once; each holds a thread
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class Caller:
     """Who asks from outside: how long it waits for its turn, and how long the turn may last."""
 
     wait_s: float
@@ -28,7 +28,7 @@ class Turns:
         self._changed = threading.Condition()
         self._is_taken = False
         self.waiting_own = 0
-        self.waiting_guests = 0
+        self.waiting_callers = 0
 
     @contextmanager
     def own(self) -> Iterator[None]:
@@ -44,22 +44,22 @@ class Turns:
             yield
 
     @contextmanager
-    def guest(self, wait_s: float) -> Iterator[None]:
+    def caller(self, wait_s: float) -> Iterator[None]:
         """Wait until nobody else wants the turn, and have it; raises `WorkerBusy`."""
         with self._changed:
-            if self.waiting_guests >= MAXIMUM_GUESTS:
+            if self.waiting_callers >= MAXIMUM_CALLERS:
                 raise WorkerBusy
-            self.waiting_guests += 1
+            self.waiting_callers += 1
             try:
-                if not self._changed.wait_for(self._is_free_for_guests, wait_s):
+                if not self._changed.wait_for(self._is_free_for_callers, wait_s):
                     raise WorkerBusy
             finally:
-                self.waiting_guests -= 1
+                self.waiting_callers -= 1
             self._is_taken = True
         with self._given_back():
             yield
 
-    def _is_free_for_guests(self) -> bool:
+    def _is_free_for_callers(self) -> bool:
         return not self._is_taken and not self.waiting_own
 
     @contextmanager

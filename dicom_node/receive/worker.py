@@ -23,7 +23,8 @@ from dicom_node.config import Encoding
 from dicom_node.errors import WorkerFailed, WorkerStopped, WorkerUnavailable
 from dicom_node.receive.clips import Embedded, Fault, Region, read_embedded
 from dicom_node.receive.launch import launch
-from dicom_node.receive.turns import Guest, Turns
+from dicom_node.receive.turns import Caller, Turns
+from encoder.voi import Look
 from index.parts import PartPlace
 
 log = structlog.get_logger()
@@ -93,12 +94,12 @@ class Worker:
         self.model = self._start()
 
     def embed(
-        self, paths: tuple[Path, ...], *, region: Region | None = None, guest: Guest | None = None
+        self, paths: tuple[Path, ...], *, region: Region | None = None, caller: Caller | None = None
     ) -> Embedded:
         """Return the clips of a series' files, or of a region of them.
 
         Raises `WorkerFailed` when the process is lost over them, `WorkerUnavailable` when none can
-        be started, `WorkerBusy` when a `guest` has waited long enough. After any failure the
+        be started, `WorkerBusy` when a `caller` has waited long enough. After any failure the
         process is a new one: no late answer can be taken for that of the next series.
         """
         question: dict[str, object] = {"embed": [str(path) for path in paths]}
@@ -107,7 +108,7 @@ class Worker:
         def understand(reply: dict[str, Any], data: bytes) -> Embedded:
             return read_embedded(reply, data, model_id=self.model.model_id, dim=self.model.dim)
 
-        return self._ask(question, understand, guest)
+        return self._ask(question, understand, caller)
 
     def show(self, series: Sequence[Sequence[Path]]) -> Contact:
         """Draw what the encoder sees of some series, each given as its files; raises as `embed`."""
@@ -122,7 +123,7 @@ class Worker:
         *,
         of_another: bool,
         part: PartPlace | None = None,
-        guest: Guest | None = None,
+        caller: Caller | None = None,
     ) -> Thumbnail:
         """Return the middle frame of an instance, `side_px` wide and high; raises as `embed`.
 
@@ -142,28 +143,39 @@ class Worker:
             "of_another": of_another,
             "part": part and asdict(part),
         }
-        return self._ask(question, understand, guest)
+        return self._ask(question, understand, caller)
 
     def frames(
-        self, path: Path, numbers: Sequence[int], *, decoded: bool, guest: Guest | None = None
+        self, path: Path, numbers: Sequence[int], *, decoded: bool, caller: Caller | None = None
     ) -> Frames:
         """Return the bytes of some frames of an instance, counted from 1; raises as `embed`."""
         question = {"frames": str(path), "numbers": list(numbers), "decoded": decoded}
-        return self._ask(question, _frames, guest)
+        return self._ask(question, _frames, caller)
+
+    def render(
+        self, path: Path, numbers: Sequence[int], look: Look, *, caller: Caller | None = None
+    ) -> Frames:
+        """Return some frames of an instance as files of pictures; raises as `embed`."""
+        question: dict[str, object] = {
+            "render": str(path),
+            "numbers": list(numbers),
+            "look": asdict(look),
+        }
+        return self._ask(question, _frames, caller)
 
     def _ask(
-        self, request: dict[str, object], understand: _Understand[_Answer], guest: Guest | None
+        self, request: dict[str, object], understand: _Understand[_Answer], caller: Caller | None
     ) -> _Answer:
         """Put one question to a living process; end it where no answer comes, or a senseless one.
 
         `understand` takes the two parts of an answer.
         """
         limit_s = self._encoding.timeout_s
-        if guest is None:
+        if caller is None:
             with self._turns.own():
                 return self._ask_in_turn(request, understand, limit_s)
-        with self._turns.guest(guest.wait_s):
-            return self._ask_in_turn(request, understand, min(limit_s, guest.limit_s))
+        with self._turns.caller(caller.wait_s):
+            return self._ask_in_turn(request, understand, min(limit_s, caller.limit_s))
 
     def _ask_in_turn(
         self, request: dict[str, object], understand: _Understand[_Answer], limit_s: float

@@ -3,6 +3,7 @@
 Which error is which HTTP status is one table.
 """
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +30,7 @@ from index.errors import BadQuery, CatalogueError
 log = structlog.get_logger()
 
 RETRY_AFTER_S = 5
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 LATER = {"Retry-After": str(RETRY_AFTER_S)}
 
 
@@ -63,6 +65,11 @@ def problem(status: int, sentence: str) -> JSONResponse:
     """Return an answer that says why there is none."""
     headers = LATER if status == 503 else None
     return JSONResponse({"error": sentence}, status_code=status, headers=headers)
+
+
+def named(parameter: str) -> str:
+    """Return the name of a parameter for a sentence; of one that is no short word not a letter."""
+    return parameter if _NAME.fullmatch(parameter) else "a parameter"
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -108,8 +115,8 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
-    name = str(first["loc"][-1]) if first["type"] != "extra_forbidden" else "a parameter"
-    said = first["msg"] if first["type"] != "extra_forbidden" else "is not known here"
+    name = named(str(first["loc"][-1]))
+    said = first["msg"] if first["type"] != "extra_forbidden" else "it is not known here"
     return problem(400, f"{name}: {said.removeprefix('Value error, ')}")
 
 

@@ -82,10 +82,11 @@ class Gate:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             # Both are compared whatever the scheme, in a time that does not depend on the token.
             same = hmac.compare_digest(given.strip().encode(), admission.token)
-            if scheme.lower() != "bearer" or not same:
-                refusal = problem(401, "a bearer token is needed: Authorization: Bearer …")
-                refusal.headers["WWW-Authenticate"] = "Bearer"
-                return refusal
+            if scheme.lower() != "bearer" or not given:
+                return _unauthorised("a bearer token is needed: Authorization: Bearer …", "Bearer")
+            if not same:
+                challenge = 'Bearer error="invalid_token"'  # RFC 6750 3.1
+                return _unauthorised("the bearer token is not that of this node", challenge)
         elif not admission.any_host and _host(headers) not in _HERE:
             return problem(403, "ask for this node by its address, 127.0.0.1")
         return None
@@ -109,6 +110,12 @@ class Gate:
             return message
 
         return within_limit
+
+
+def _unauthorised(sentence: str, challenge: str) -> ASGIApp:
+    refusal = problem(401, sentence)
+    refusal.headers["WWW-Authenticate"] = challenge
+    return refusal
 
 
 def _host(headers: Headers) -> str:

@@ -15,6 +15,7 @@ from dicom_node.answer import private
 from dicom_node.answer.identifier import Identifier
 from dicom_node.errors import QueryRefused
 from dicom_node.text import UTF_8
+from dicom_node.web.failures import named
 from index.attributes import Level
 
 _SEPARATOR = {"UI": ","}  # PS3.18 8.3.4.1: a list of UIDs; other values hold commas of their own
@@ -46,7 +47,7 @@ def keyword_of(name: str) -> str:
         tag = int(name, 16)
     keyword = keyword_for_tag(tag) if tag is not None else ""
     if not keyword or Tag(keyword).group in (0x0000, 0x0002):
-        raise QueryRefused("a parameter is neither one of this resource nor a DICOM attribute")
+        raise QueryRefused(f"{named(name)}: neither a parameter of this resource nor an attribute")
     return keyword
 
 

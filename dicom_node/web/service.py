@@ -11,13 +11,13 @@ from pydantic import AfterValidator
 from dicom_node.answer.find import FindService
 from dicom_node.answer.retrieve import RetrieveService
 from dicom_node.receive.intake import Intake
-from dicom_node.receive.turns import Guest
+from dicom_node.receive.turns import Caller
 from dicom_node.receive.worker import Worker
 from dicom_node.text import is_uid
 
 # What is asked of the embedding process over HTTP: a picture, and the vectors of posted files.
-PICTURE = Guest(wait_s=20.0, limit_s=30.0)
-EXAMPLE = Guest(wait_s=60.0, limit_s=120.0)
+PICTURE = Caller(wait_s=20.0, limit_s=30.0)
+EXAMPLE = Caller(wait_s=60.0, limit_s=120.0)
 
 
 @dataclass(frozen=True, slots=True)

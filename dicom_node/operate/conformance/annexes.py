@@ -58,6 +58,11 @@ def _created() -> Section:
             one of them is sent. Patient and study are those of the example as its images have them.
             Attributes at the top level; those of type 3 are written where the example has a value,
             those of type 2 empty else. Private attributes and digital signatures are not written.
+
+            Secondary Capture and PDF show images of other patients, cut as the encoder sees them.
+            Left out are those whose Burned In Annotation is YES, and those without NO that are
+            screens, photographs, or ultrasound that cannot be cut to its regions. Text that a
+            system writes inside a region and does not declare remains.
             """
         ),
         table(("attribute", "tag", "VR", "report", "Secondary Capture", "PDF"), _attributes()),

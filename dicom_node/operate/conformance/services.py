@@ -42,7 +42,7 @@ def supported_services() -> Section:
         _similarity(),
         _ordinary_query(),
         _retrieval(),
-        section("DICOM web services", web_services()),
+        section("DICOM web services", *web_services()),
         section("Media storage services", "None."),
     )
 

@@ -17,7 +17,7 @@ from dicom_node.web.service import PICTURE, Service, Uid
 router = APIRouter(tags=["WADO-RS"])
 
 OCTETS = "application/octet-stream"
-_MAXIMUM_FRAMES = 1000  # of one request
+MAXIMUM_FRAMES = 1000  # of one request
 # PS3.18 Table 8.7.3-5.
 _MEDIA_TYPES: dict[str, str] = {
     uid.JPEGBaseline8Bit: "image/jpeg",
@@ -59,11 +59,11 @@ def retrieve_frames(
     They come as they are kept where the client takes that, else uncompressed, little endian.
     """
     numbers = [int(number) for number in frames.split(",")]
-    if len(numbers) > _MAXIMUM_FRAMES:
-        raise HTTPException(400, f"at most {_MAXIMUM_FRAMES} frames at once")
+    if len(numbers) > MAXIMUM_FRAMES:
+        raise HTTPException(400, f"at most {MAXIMUM_FRAMES} frames at once")
     file = kept_file(service, study, series, instance)
     media_type, decoded = _chosen(file, accepted)
-    found = service.worker.frames(file.path, numbers, decoded=decoded, guest=PICTURE)
+    found = service.worker.frames(file.path, numbers, decoded=decoded, caller=PICTURE)
     if not found.frames:
         raise HTTPException(422, f"these frames cannot be given: {found.reason}")
     syntax = uid.ExplicitVRLittleEndian if decoded else file.transfer_syntax_uid

@@ -1,108 +1,119 @@
-"""Pictures for people (PS3.18 10.4.1.1.3 and 10.4.1.1.5): rendered objects and thumbnails.
+"""Rendered objects and frames (PS3.18 10.4.1.1.3): the whole image, in its own size and window.
 
-An object is shown by its middle frame, cut and windowed as in the contact sheet, on a square.
+One frame is a picture, several are parts: no single picture stands for a loop or a stack.
 """
 
-from dataclasses import dataclass
-from io import BytesIO
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
-from PIL import Image
 
 from dicom_node.answer.retrieve import KeptFile
-from dicom_node.web.accept import Accepted
+from dicom_node.errors import NotUnderstood
+from dicom_node.receive.header import PARSE_ERRORS, read_metadata
+from dicom_node.web.accept import Accepted, Range
 from dicom_node.web.failures import responses
-from dicom_node.web.kept import kept_files
-from dicom_node.web.service import PICTURE, Service, Uid, WebService
+from dicom_node.web.kept import kept_file
+from dicom_node.web.multipart import Part, multipart
+from dicom_node.web.pictures import (
+    BINARY,
+    FORMATS,
+    Rendering,
+    media_type_of,
+    viewport_of,
+    window_of,
+)
+from dicom_node.web.routes.frames import MAXIMUM_FRAMES, Numbers
+from dicom_node.web.service import PICTURE, Service, Uid
+from encoder.voi import Look
 
 router = APIRouter(tags=["WADO-RS"])
 
-_FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}  # PS3.18 8.7.4: JPEG is the default
-_PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _PICTURES: dict[int | str, dict[str, Any]] = {
-    200: {"content": dict.fromkeys(_FORMATS, _PICTURE)},
+    200: {"content": dict.fromkeys([*FORMATS, "multipart/related"], BINARY)},
     **responses(404, 406, 422),
 }
 _INSTANCE = "/studies/{study}/series/{series}/instances/{instance}"
+_GREY = ("MONOCHROME1", "MONOCHROME2")
 
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a picture is wanted: a square, and its media type."""
-
-    side_px: int
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """The dependency that reads a `Look` from a request; `side_px` where no viewport is given."""
-
-    side_px: int
-
-    def __call__(
-        self,
-        accepted: Accepted,
-        viewport: Annotated[
-            str,
-            Query(
-                pattern=r"^(\d{1,4},\d{1,4})?$",
-                description="width,height in pixels, at most 2048: the largest square that fits",
-            ),
-        ] = "",
-    ) -> Look:
-        """Raise `HTTPException` 400 and 406."""
-        side_px = min(map(int, viewport.split(","))) if viewport else self.side_px
-        if not 16 <= side_px <= 2048:
-            raise HTTPException(400, "viewport: a width and a height from 16 to 2048")
-        for each in accepted:
-            for media_type in filter(each.takes, _FORMATS):
-                return Look(side_px, media_type)
-        raise HTTPException(406, f"pictures are {' or '.join(_FORMATS)}")
-
-
-Rendered = Annotated[Look, Depends(Looks(512))]
-Thumbnail = Annotated[Look, Depends(Looks(128))]
+Wanted = Annotated[Rendering, Query()]
 
 
 @router.get(f"{_INSTANCE}/rendered", response_class=Response, responses=_PICTURES)
 def rendered_instance(
-    service: Service, look: Rendered, study: Uid, series: Uid, instance: Uid
+    request: Request,
+    service: Service,
+    accepted: Accepted,
+    wanted: Wanted,
+    study: Uid,
+    series: Uid,
+    instance: Uid,
 ) -> Response:
-    """Return an object as a picture."""
-    return _picture(service, kept_files(service, study, series, instance), look)
+    """Return an object as a picture; one of several frames as parts, a picture each."""
+    file = kept_file(service, study, series, instance)
+    numbers = list(range(1, _frame_count(file, wanted) + 1))
+    return _pictures(request, service, file, numbers, accepted, wanted)
 
 
-@router.get(f"{_INSTANCE}/thumbnail", response_class=Response, responses=_PICTURES)
-def instance_thumbnail(
-    service: Service, look: Thumbnail, study: Uid, series: Uid, instance: Uid
+@router.get(f"{_INSTANCE}/frames/{{frames}}/rendered", response_class=Response, responses=_PICTURES)
+def rendered_frames(
+    request: Request,
+    service: Service,
+    accepted: Accepted,
+    wanted: Wanted,
+    study: Uid,
+    series: Uid,
+    instance: Uid,
+    frames: Numbers,
 ) -> Response:
-    """Return an object as a small picture."""
-    return _picture(service, kept_files(service, study, series, instance), look)
+    """Return frames, counted from 1, as pictures: `2,5`."""
+    file = kept_file(service, study, series, instance)
+    numbers = [int(number) for number in frames.split(",")]
+    if max(numbers) > (count := _frame_count(file, wanted)):
+        raise HTTPException(404, f"it has the frames 1 to {count}")
+    return _pictures(request, service, file, numbers, accepted, wanted)
 
 
-@router.get(
-    "/studies/{study}/series/{series}/thumbnail", response_class=Response, responses=_PICTURES
-)
-def series_thumbnail(service: Service, look: Thumbnail, study: Uid, series: Uid) -> Response:
-    """Return the middle object of a series as a small picture."""
-    return _picture(service, kept_files(service, study, series, own=False), look)
+def _frame_count(file: KeptFile, wanted: Rendering) -> int:
+    """Count the frames by the header; raises `HTTPException` 422, 400 for a window of colour."""
+    try:
+        header = read_metadata(file.path)
+        count = int(header.get("NumberOfFrames") or 1)
+        interpretation, rows = header.get("PhotometricInterpretation"), header.get("Rows")
+    except (NotUnderstood, *PARSE_ERRORS) as error:
+        raise HTTPException(422, "no picture: the header cannot be read") from error
+    if not rows:
+        raise HTTPException(422, "no picture: it has no pixels")
+    if wanted.window and interpretation not in _GREY:
+        raise HTTPException(400, "window: the image is in colour and has none")
+    return count
 
 
-@router.get("/studies/{study}/thumbnail", response_class=Response, responses=_PICTURES)
-def study_thumbnail(service: Service, look: Thumbnail, study: Uid) -> Response:
-    """Return the middle object of a study as a small picture."""
-    return _picture(service, kept_files(service, study, own=False), look)
-
-
-def _picture(service: WebService, files: list[KeptFile], look: Look) -> Response:
-    path = files[len(files) // 2].path
-    shown = service.worker.thumbnail(path, look.side_px, of_another=False, guest=PICTURE)
-    if not shown.pixels:
-        raise HTTPException(422, f"no picture: {shown.reason}")
-    written = BytesIO()
-    image = Image.frombytes("RGB", (look.side_px, look.side_px), shown.pixels)
-    image.save(written, _FORMATS[look.media_type])
-    return Response(written.getvalue(), media_type=look.media_type)
+def _pictures(
+    request: Request,
+    service: Service,
+    file: KeptFile,
+    numbers: list[int],
+    accepted: tuple[Range, ...],
+    wanted: Rendering,
+) -> Response:
+    media_type, in_parts = media_type_of(accepted, wanted, several=len(numbers) > 1)
+    if len(numbers) > MAXIMUM_FRAMES:
+        raise HTTPException(422, f"no pictures: more than {MAXIMUM_FRAMES} frames, ask for some")
+    look = Look(
+        format=FORMATS[media_type],
+        viewport=viewport_of(wanted.viewport),
+        window=window_of(wanted.window),
+    )
+    made = service.worker.render(file.path, numbers, look, caller=PICTURE)
+    if not made.frames:
+        raise HTTPException(422, f"no picture: {made.reason}")
+    if not in_parts:
+        return Response(made.frames[0], media_type=media_type)
+    instance = str(request.url.path).partition("/frames")[0].removesuffix("/rendered")
+    base = f"{str(request.base_url).rstrip('/')}{instance}/frames"
+    parts = (
+        Part(media_type, picture, f"{base}/{number}/rendered")
+        for number, picture in zip(numbers, made.frames, strict=True)
+    )
+    return multipart(parts, media_type=media_type)

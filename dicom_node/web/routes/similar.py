@@ -5,23 +5,26 @@ forgotten.
 """
 
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from dicom_node.answer import private
 from dicom_node.answer.element import dataset_of
-from dicom_node.answer.find import similar_answers
+from dicom_node.answer.find import case_answers, similar_answers
+from dicom_node.answer.identifier import Identifier
 from dicom_node.answer.query import similar_to_vectors
-from dicom_node.answer.question import read_filters, read_scope
+from dicom_node.answer.question import Question, read_filters, read_scope
+from dicom_node.answer.response import Asked
 from dicom_node.config import Scope
 from dicom_node.errors import NotUnderstood, ObjectRefused, QueryRefused
 from dicom_node.operate.example import embed_example
 from dicom_node.receive.header import read_file_header
-from dicom_node.web.dicom_json import DATA_SETS, DicomJson, as_json
+from dicom_node.web.accept import Accepted, Range
+from dicom_node.web.dicom_json import DATA_SETS, MEDIA_TYPE, DicomJson, as_json
 from dicom_node.web.failures import Problem, problem, responses
 from dicom_node.web.keys import check_text, identifier_of, keywords_of
 from dicom_node.web.service import EXAMPLE, Service, Uid, WebService
@@ -40,6 +43,7 @@ _OF_STUDY = (
 _OF_SERIES = (
     "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances",
 )  # fmt: skip
+_JSON = "application/json"
 _FIELDS = {Level.STUDY: _OF_STUDY, Level.SERIES: _OF_STUDY + _OF_SERIES}
 
 
@@ -51,14 +55,18 @@ class Wanted(BaseModel):
     k: int | None = Field(None, ge=1, le=65535, description="cases at most")
     modality: str = Field("", max_length=16, description="as CT")
     body_part: str = Field("", max_length=16, description="as CHEST")
+    sex: str = Field("", max_length=16, description="PatientSex, as F")
     date: str = Field("", max_length=32, description="StudyDate or a range: 20240101-20241231")
     min_score: float | None = Field(None, ge=-1, le=1, description="lowest cosine")
-    scope: Scope = Field(Scope.OTHER_PATIENTS, description="ALL lets the patient's own studies in")
+    scope: Scope = Field(
+        Scope.OTHER_PATIENTS, description=f"{', '.join(Scope)}; ALL lets the patient's own in"
+    )
 
     def keys(self) -> dict[str, str]:
         """Return the standard matching keys that say the same."""
         keys = {
-            "Modality": self.modality, "BodyPartExamined": self.body_part, "StudyDate": self.date
+            "Modality": self.modality, "BodyPartExamined": self.body_part, "PatientSex": self.sex,
+            "StudyDate": self.date,
         }  # fmt: skip
         return {keyword: check_text(text) for keyword, text in keys.items() if text}
 
@@ -105,7 +113,7 @@ def similar_to_a_series(
 
 
 @router.get("/similar", status_code=501, response_model=Problem)
-def similar_to_words(text: str) -> JSONResponse:
+def similar_to_words(text: Annotated[str, Query(description="words")]) -> JSONResponse:
     """Refuse: the encoder that is shipped knows no words."""
     return problem(501, "cases are not searched by text here; give an example study or image")
 
@@ -116,11 +124,17 @@ def _similar(
     level: Level,
     example: dict[private.PrivateElement, str],
 ) -> DicomJson:
-    told = [*_FIELDS[level], *keywords_of(wanted.includefield)]
-    keys = dict.fromkeys(told, "") | wanted.keys()
-    identifier = identifier_of(level, keys, wanted.own_keys() | example)
+    identifier = _identifier(level, wanted, example)
     answers = similar_answers(identifier, service.find, is_listening=lambda: True)
     return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
+
+
+def _identifier(
+    level: Level, wanted: WantedFields, example: dict[private.PrivateElement, str]
+) -> Identifier:
+    told = [*_FIELDS[level], *keywords_of(wanted.includefield)]
+    keys = dict.fromkeys(told, "") | wanted.keys()
+    return identifier_of(level, keys, wanted.own_keys() | example)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +165,48 @@ class SimilarCases(BaseModel):
     cases: list[SimilarCase]
 
 
-@router.post("/similar", openapi_extra=BODIES, responses=responses(408, 413, 415, 422, 507))
+_CASES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "the cases as JSON, or as `GET …/similar` answers them where that is asked",
+        "content": DATA_SETS[200]["content"],
+    },
+    **responses(406, 408, 413, 415, 422, 507),
+}
+
+
+@router.post("/similar", openapi_extra=BODIES, responses=_CASES, response_model=SimilarCases)
 async def similar_to_files(
-    service: Service, request: Request, wanted: Annotated[Wanted, Query()]
-) -> SimilarCases:
-    """Rank the kept studies by likeness to the files of one study, of which nothing is kept."""
+    service: Service,
+    request: Request,
+    accepted: Accepted,
+    wanted: Annotated[WantedFields, Query()],
+) -> SimilarCases | DicomJson:
+    """Rank the kept studies by likeness to the files of one study, of which nothing is kept.
+
+    The answer is `application/json` unless `application/dicom+json` is preferred.
+    """
+    media_type = _chosen(accepted)
+    if any(wanted.includefield) and media_type != MEDIA_TYPE:
+        raise QueryRefused(f"includefield: it goes with Accept: {MEDIA_TYPE}")
     async with received(request, service) as upload:
-        return await run_in_threadpool(_like_files, service, upload, wanted)
+        return await run_in_threadpool(_like_files, service, upload, wanted, media_type)
 
 
-def _like_files(service: WebService, upload: Upload, wanted: Wanted) -> SimilarCases:
-    identifier = identifier_of(Level.STUDY, wanted.keys(), wanted.own_keys())
+def _chosen(accepted: tuple[Range, ...]) -> str:
+    for each in accepted:
+        for media_type in filter(each.takes, (_JSON, MEDIA_TYPE)):
+            if not each.is_multipart:
+                return media_type
+    raise HTTPException(406, f"cases are {_JSON} or {MEDIA_TYPE}")
+
+
+def _like_files(
+    service: WebService, upload: Upload, wanted: WantedFields, media_type: str
+) -> SimilarCases | DicomJson:
+    identifier = _identifier(Level.STUDY, wanted, {})
     filters = read_filters(identifier, service.find.answer)
-    if read_scope(identifier) not in (Scope.ALL, Scope.OTHER_PATIENTS):
+    scope = read_scope(identifier)
+    if scope not in (Scope.ALL, Scope.OTHER_PATIENTS):
         raise QueryRefused("the scope of posted files is ALL or OTHER_PATIENTS")
     paths = upload.files()
     for number, path in enumerate(paths, start=1):
@@ -173,8 +216,13 @@ def _like_files(service: WebService, upload: Upload, wanted: Wanted) -> SimilarC
             raise NotUnderstood(f"part {number}: {error.reason}") from error
     answering = service.find.current()
     model = answering.model
-    example = embed_example(service.worker, paths, model_id=model.model_id, guest=EXAMPLE)
+    example = embed_example(service.worker, paths, model_id=model.model_id, caller=EXAMPLE)
     ranking = similar_to_vectors(answering.search, example, filters)
+    if media_type == MEDIA_TYPE:
+        question = Question(study=example.study_instance_uid, scope=scope, filters=filters)
+        asked = Asked(question, example.study_instance_uid, ranking, model.version)
+        answers = case_answers(identifier, asked, service.find)
+        return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
     return SimilarCases(model_id=ranking.model_id, encoder=model.version, cases=cases)
