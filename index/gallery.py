@@ -64,6 +64,7 @@ class Gallery(Database):
         wanted = (
             select(
                 Embedding.id,
+                Embedding.vector,
                 Clip.kind,
                 Clip.sources,
                 Series.series_instance_uid,

@@ -168,7 +168,8 @@ class PatientKey:
 class Query:
     """A search by M unit vectors (M, D); a filter that is None lets everything pass.
 
-    Dates are DA strings, both ends included; a study without a date fails a date filter.
+    Dates are DA strings, both ends included; a study without a date fails a date filter. Studies
+    whose best clips are as near to each other as `near_duplicate` (cosine) are one case.
     """
 
     vectors: NDArray[np.float32]
@@ -181,6 +182,7 @@ class Query:
     exclude_patient: PatientKey | None = None
     exclude_study_uid: str | None = None
     min_score: float | None = None
+    near_duplicate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,7 @@ class Case:
     """An earlier study, how near it is and why: its clip that matches row `query_clip` best.
 
     `rank` counts from 1, `score` is the cosine; `sop_instance_uid` is the clip's middle source.
+    `near_duplicates` are the Study Instance UIDs, nearest first, of studies that show the same.
     """
 
     rank: int
@@ -205,11 +208,12 @@ class Case:
     issuer_of_patient_id: str
     patient_sex: str
     patient_age: str
+    near_duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """Cases by falling score, one per study.
+    """Cases by falling score, one per study or group of near-duplicates.
 
     `complete`: no case is missing for want of an indexed vector; `exact`: every allowed vector
     was compared, not only the graph's candidates; `searched`: vectors in the index.

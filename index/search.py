@@ -7,22 +7,26 @@ not suffice, all allowed vectors are compared instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Row
 
 from index.catalogue import Catalogue
 from index.config import IndexConfig
+from index.embeddings import STORED
 from index.errors import BadQuery
 from index.gallery import Allowed
+from index.near_duplicates import groups
 from index.records import Case, Query, Ranking
 from index.vectors import Ids, VectorIndex, Vectors, unit_rows
 
 MAX_K = 1_000
 _FIRST_CANDIDATES = 40
 _GROWTH = 4
+_LOOKED_THROUGH = 2_500  # studies, for k that differ
 _DECIMALS = 6  # float32 products in another order differ by less
 
 
@@ -38,6 +42,14 @@ class _Best:
     query_rows: Ids
     exact: bool
     complete: bool
+
+
+class _Hit(NamedTuple):
+    """A study: how near, what the catalogue says of its best clip, and which query row that met."""
+
+    score: float
+    row: Row[*tuple[Any, ...]]
+    query_row: int
 
 
 class Search:
@@ -58,7 +70,8 @@ class Search:
     def similar(self, query: Query) -> Ranking:
         """Return the min(k, available) nearest studies that pass the filters, nearest first.
 
-        A study's score is that of its best pair of clip and query row. Raises BadQuery for a k
+        A study's score is that of its best pair of clip and query row. Near-duplicates count as
+        one case, if the query says how near that is. Raises BadQuery for a k
         outside 1..1000, BadVector for vectors that are not unit rows of the index's length.
         """
         if not 1 <= query.k <= MAX_K:
@@ -66,18 +79,43 @@ class Search:
         if not len(query.vectors):
             raise BadQuery("vectors", "there are none")
         query = replace(query, vectors=unit_rows(query.vectors, self._index.dim))
-        best = self._among_candidates(query)
-        if best is None:
-            allowed = self._catalogue.allowed(query, self._index.model_id)
-            best = self._best(query, allowed, exact=True)
+        best, cases, distinct = self._distinct(query)
         newest = self._catalogue.newest_embedding(self._index.model_id)
         return Ranking(
-            cases=self._cases(query, best),
-            complete=best.complete and (newest is None or newest in self._index),
+            cases=cases,
+            complete=distinct and best.complete and (newest is None or newest in self._index),
             exact=best.exact,
             model_id=self._index.model_id,
             searched=len(self._index),
         )
+
+    def _distinct(self, query: Query) -> tuple[_Best, tuple[Case, ...], bool]:
+        """Rank ever more studies until k of them differ; False where some were not looked at."""
+        if query.near_duplicate is None:
+            best = self._best_studies(query)
+            return best, _cases([(hit,) for hit in self._hits(query, best)]), True
+        asked = replace(query, k=query.k + 1)  # the last ends the group before it
+        best = self._best_studies(asked)
+        while True:
+            hits = self._hits(asked, best)
+            vectors = np.frombuffer(b"".join(hit.row.vector for hit in hits), STORED)
+            vectors = vectors.reshape(-1, self._index.dim)
+            rows = groups(vectors, k=query.k, threshold=query.near_duplicate)
+            settled = len(rows) > query.k or len(hits) < asked.k
+            if settled or asked.k >= _LOOKED_THROUGH:
+                shown = [tuple(hits[row] for row in group) for group in rows[: query.k]]
+                return best, _cases(shown), settled
+            asked = replace(asked, k=min(2 * asked.k, _LOOKED_THROUGH))
+            if not best.exact:
+                best = self._best_studies(asked)
+
+    def _best_studies(self, query: Query) -> _Best:
+        """Rank at least k studies, or all that are allowed."""
+        best = self._among_candidates(query)
+        if best is None:
+            allowed = self._catalogue.allowed(query, self._index.model_id)
+            best = self._best(query, allowed, exact=True)
+        return best
 
     def _among_candidates(self, query: Query) -> _Best | None:
         """Rank ever more candidates of the index; None when that does not lead to an end."""
@@ -113,23 +151,23 @@ class Search:
         order = order[np.sort(firsts)]
         return _Best(scores[order], allowed.ids[order], query_rows[order], exact, complete)
 
-    def _cases(self, query: Query, best: _Best) -> tuple[Case, ...]:
+    def _hits(self, query: Query, best: _Best) -> list[_Hit]:
         """Return the first k, with what the catalogue knows of them."""
         if not len(best.ids):
-            return ()
+            return []
         # Whoever scores the same as the last one may come before it by its UID.
         last = best.scores[min(query.k, len(best.scores)) - 1]
         enough = best.scores >= max(last, -np.inf if query.min_score is None else query.min_score)
         rows = self._catalogue.case_rows(best.ids[enough].tolist())
         hits = [
-            (float(score), rows[key], int(query_row))
+            _Hit(float(score), rows[key], int(query_row))
             for score, key, query_row in zip(
                 best.scores[enough], best.ids[enough].tolist(), best.query_rows[enough], strict=True
             )
             if key in rows  # else it was deleted just now
         ]
-        hits.sort(key=lambda hit: (-hit[0], hit[1].study_instance_uid))
-        return tuple(_case(rank, *hit) for rank, hit in enumerate(hits[: query.k], start=1))
+        hits.sort(key=lambda hit: (-hit.score, hit.row.study_instance_uid))
+        return hits[: query.k]
 
 
 def _settled(query: Query, best: _Best, unseen: float) -> bool:
@@ -153,14 +191,23 @@ def _selective(query: Query) -> bool:
     )
 
 
-def _case(rank: int, score: float, row: Row[*tuple[Any, ...]], query_row: int) -> Case:
+def _cases(grouped: Sequence[tuple[_Hit, ...]]) -> tuple[Case, ...]:
+    """Return the first hit of each group as a case that lists the others."""
+    return tuple(
+        _case(rank, first, tuple(hit.row.study_instance_uid for hit in others))
+        for rank, (first, *others) in enumerate(grouped, start=1)
+    )
+
+
+def _case(rank: int, hit: _Hit, near_duplicates: tuple[str, ...]) -> Case:
+    row = hit.row
     return Case(
         rank=rank,
-        score=score,
+        score=hit.score,
         study_instance_uid=row.study_instance_uid,
         series_instance_uid=row.series_instance_uid,
         sop_instance_uid=row.sources[len(row.sources) // 2] if row.sources else "",
-        query_clip=query_row,
+        query_clip=hit.query_row,
         kind=row.kind,
         modality=row.modality,
         body_part=row.body_part_examined,
@@ -170,4 +217,5 @@ def _case(rank: int, score: float, row: Row[*tuple[Any, ...]], query_row: int) -
         issuer_of_patient_id=row.issuer_of_patient_id,
         patient_sex=row.patient_sex,
         patient_age=row.patient_age,
+        near_duplicates=near_duplicates,
     )

@@ -57,7 +57,7 @@ def test_few_vectors_or_patients_have_no_hubness() -> None:
     st.lists(st.integers(0, 9), min_size=1, max_size=20),
     st.lists(st.integers(0, 9), min_size=1, max_size=20),
 )
-def test_the_ks_distance_is_the_greatest_between_the_steps(one: list[int], other: list[int]) -> None:
+def test_the_ks_distance_is_the_greatest_of_all_steps(one: list[int], other: list[int]) -> None:
     def below(values: list[int], limit: int) -> float:
         return sum(v <= limit for v in values) / len(values)
 
