@@ -163,6 +163,9 @@ class Answer(Section):
     k: int = Field(10, ge=1, le=200, description="cases per answer unless asked otherwise")
     maximum_k: int = Field(200, ge=1, le=1000, description="cases per answer at most")
     minimum_score: float = Field(-1.0, ge=-1, le=1, description="cosine below which none is named")
+    near_duplicate: float = Field(
+        0.98, ge=0, le=2, description="cosine from which studies are one case; above 1: never"
+    )
     retrieve_ae_title: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
         "", description="AE title to retrieve matches from; empty: this node's own"
     )

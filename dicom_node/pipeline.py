@@ -282,4 +282,6 @@ def patience_of(answer: Answer) -> Patience:
 
 def report_filters(answer: Answer) -> Filters:
     """Return what a report asks for: other patients, everything else open."""
-    return Filters(k=answer.k, minimum_score=answer.minimum_score)
+    return Filters(
+        k=answer.k, minimum_score=answer.minimum_score, near_duplicate=answer.near_duplicate
+    )

@@ -2,6 +2,11 @@
 
 The likeliest cases of all would else be one picture ten times. Nothing is dropped: who looks like
 an earlier case to within `threshold` is listed under it. Knows vectors only, no studies.
+
+With the shipped encoder .98 tells them apart: of 238 images, 98.7 % after JPEG of quality 50 (of
+20: 97.5 %), 96.6 % at half the size and 99.6 % with 1 % noise are that near to themselves; of 4,198
+images of known patients none is to another patient's (.955 at most). One without a border of 5 %
+(10.5 %) or in another window (5.0 %) is another image to it: training/LOG.md.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ class Filters:
     date_to: str | None = None
     same_patient: bool = False
     minimum_score: float | None = None
+    near_duplicate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,5 +96,6 @@ def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ra
             exclude_patient=None if filters.same_patient else example.patient,
             exclude_study_uid=example.study_instance_uid,
             min_score=filters.minimum_score,
+            near_duplicate=filters.near_duplicate,
         )
     )

@@ -24,7 +24,7 @@ from dicom_node.receive.worker import Model, Worker
 from index.records import Case, Ranking
 from index.search import Search
 
-_COLUMNS = ("rank", "score", "modality", "body part", "date", "description", "study")
+_COLUMNS = ("rank", "score", "modality", "body part", "date", "description", "study", "same in")
 
 
 def similar(
@@ -49,6 +49,7 @@ def similar(
         body_part=body_part and body_part.upper(),
         same_patient=same_patient,
         minimum_score=parts.config.answer.minimum_score,
+        near_duplicate=parts.config.answer.near_duplicate,
     )
     model = configured_encoder(parts.config.encoder)
     try:
@@ -104,4 +105,5 @@ def _row(case: Case) -> tuple[object, ...]:
         case.study_date,
         case.study_description,
         case.study_instance_uid,
+        "\n".join(case.near_duplicates),
     )

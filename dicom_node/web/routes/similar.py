@@ -4,7 +4,7 @@ The kept ones are answered as C-FIND by example answers them. What is posted is 
 forgotten.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -122,7 +122,7 @@ def _similar(
 
 @dataclass(frozen=True, slots=True)
 class SimilarCase:
-    """A kept study, by the series and instance of it that match best."""
+    """A kept study, by the series and instance of it that match best, and who shows the same."""
 
     rank: int
     score: float
@@ -136,6 +136,7 @@ class SimilarCase:
     study_description: str
     patient_sex: str
     patient_age: str
+    near_duplicates: tuple[str, ...]
 
 
 class SimilarCases(BaseModel):
@@ -157,7 +158,8 @@ async def similar_to_files(
 
 def _like_files(service: WebService, upload: Upload, wanted: Wanted) -> SimilarCases:
     identifier = identifier_of(Level.STUDY, wanted.keys(), wanted.own_keys())
-    filters = read_filters(identifier, service.find.answer)
+    answer = service.find.answer
+    filters = replace(read_filters(identifier, answer), near_duplicate=answer.near_duplicate)
     if read_scope(identifier) not in (Scope.ALL, Scope.OTHER_PATIENTS):
         raise QueryRefused("the scope of posted files is ALL or OTHER_PATIENTS")
     paths = upload.files()
