@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,12 @@ from pydicom.data import get_testdata_file
 from typer.testing import CliRunner
 
 from dicom_node.cli.app import app
-from dicom_node.cli.options import print_table
-from dicom_node.cli.status import index_rows
 from dicom_node.config import Config
 from dicom_node.parts import open_parts
 from dicom_node.receive.header import read_file, with_meta
 from dicom_node.receive.store import Store
-from index.health import Drift, Health, Recall
-from index.hubness import Hubness
 from index.jobs import JobKind
 from index.lookups import Counts
-from index.vectors import IndexStats
 from training import phantoms
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -269,33 +264,6 @@ def test_config_says_where_every_value_came_from(tmp_path: Path) -> None:
     assert settings["data"] == {"value": str(tmp_path / "d"), "source": "flag"}
     assert settings["dicom.query_port"] == {"value": 11113, "source": "default"}
     assert not (tmp_path / "d").exists()
-
-
-def test_status_measures_the_index(library: Library) -> None:
-    found = json.loads(similis("status", "--index", "--json", data=library.data).stdout)["index"]
-    assert found["stats"]["vectors"] == 4
-    assert found["recall"] == {"queries": 4, "k": 3, "recall": 1.0, "exact": True}
-    assert (found["hubness"], found["drift"]) == (None, []), "too few vectors"
-    assert found["file_bytes"] > 0
-    said = similis("status", "--index", data=library.data).stdout
-    assert "of the 3 nearest, 4 questions; every vector is compared" in said
-
-
-def test_the_table_of_the_index_is_the_golden_one(capsys: pytest.CaptureFixture[str]) -> None:
-    figures = Health(
-        model_id="0123456789abcdef",
-        stats=IndexStats(vectors=100_000, nodes=99_000, deleted=1_000),
-        recall=Recall(queries=100, k=10, recall=0.992, exact=False),
-        hubness=Hubness(sampled=2_000, k=10, skewness=1.9, antihubs=0.06, largest=84),
-        drift=(Drift("2025-12", 500, 0.05, 0.086), Drift("2026-01", 480, 0.31, 0.087)),
-    )
-    file = {"file_bytes": 168_400_000, "saved_at": "2026-01-15T06:00:00+00:00"}
-    rows = index_rows(asdict(figures) | file | {"rebuilt_because": ""})
-    print_table("Vector index", ("what", "figure", "meaning"), rows)
-    said, golden = capsys.readouterr().out, GOLDEN / "status-index.txt"
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(said)
-    assert said == golden.read_text()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
