@@ -105,5 +105,5 @@ def _row(case: Case) -> tuple[object, ...]:
         case.study_date,
         case.study_description,
         case.study_instance_uid,
-        "\n".join(case.near_duplicates),
+        ", ".join(case.near_duplicates),
     )
