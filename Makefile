@@ -17,8 +17,8 @@ endif
 # Peers that the tests talk to: DCMTK, Orthanc, dciodvfy, the SR validator of PixelMed (Java).
 DEBIAN_PACKAGES := dcmtk orthanc dicom3tools pixelmed-apps
 
-.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-find bench-report bench-read bench-embed \
-  bench-train bench-scaling compare-readers clean
+.PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-find bench-report bench-index \
+  bench-read bench-embed bench-train bench-scaling compare-readers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/similis demo
@@ -52,6 +52,11 @@ bench-receive: $(VENV)/.dev
 bench-find: $(VENV)/.dev
 	$(BIN)/python tests/bench/find.py $(CLIPS)
 
+# SIZE=number of vectors, THREADS=that build, DATABASE=URL of an empty database with pgvector.
+bench-index: $(VENV)/.bench
+	$(BIN)/python tests/bench/vectors.py --size $(or $(SIZE),100000) \
+	  --threads $(or $(THREADS),2) --database "$(DATABASE)"
+
 fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/fuzz_worker.py $(FUZZ)
 
@@ -84,6 +89,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,bench]'
+	@touch $@
+
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Similis needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
@@ -105,7 +114,7 @@ peers:
 	else echo "the tests need these Debian packages: apt-get install" $$missing; exit 1; fi
 
 # Pin what is installed now; run it in a fresh environment after changing pyproject.toml.
-lock: $(VENV)/.dev
+lock: $(VENV)/.bench
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^pip==' > constraints.txt
 
 clean:

@@ -203,6 +203,9 @@ class Answer(Section):
         Scope.OTHER_PATIENTS,
         description="cases a report may name: ALL, OTHER_PATIENTS, SAME_MODALITY or SAME_BODYPART",
     )
+    near_duplicate: float = Field(
+        0.98, ge=0, le=2, description="cosine from which studies are one case; above 1: never"
+    )
     retrieve_ae_title: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
         "", description="AE title to retrieve matches from; empty: this node's own"
     )

@@ -311,6 +311,7 @@ def report_filters(answer: Answer, destination: Destination) -> tuple[Filters, S
     filters = Filters(
         k=answer.k,
         part_weight=answer.part_weight,
+        near_duplicate=answer.near_duplicate,
         minimum_score=answer.minimum_score if minimum_score is None else minimum_score,
     )
     return filters, scope or answer.scope

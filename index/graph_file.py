@@ -119,6 +119,15 @@ def load_graph(folder: Path, expected: GraphHeader) -> tuple[Any, GraphHeader]:
     return graph, header
 
 
+def saved_graph(folder: Path, model_id: str) -> os.stat_result | None:
+    """Return size and age of a model's graph file; None where there is none."""
+    try:
+        header = _read_header(_header_path(folder, model_id))
+        return _graph_path(folder, model_id, header.sha256).stat()
+    except (UnusableGraph, OSError):
+        return None
+
+
 def _read_header(path: Path) -> GraphHeader:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

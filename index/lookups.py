@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnExpressionArgument, Connection, Select, func, select
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnExpressionArgument, Connection, Row, Select, func, select
 
 from index.attributes import STUDY_ATTRIBUTES
 from index.db import Database
@@ -22,6 +24,7 @@ from index.records import (
     StudyRow,
 )
 from index.states import State
+from index.vectors import Ids
 
 _PAGE = 1_000  # rows read in one transaction
 FILE_COLUMNS = (
@@ -54,6 +57,19 @@ class Counts:
     reports: Mapping[str, int]
     skipped: Mapping[str, int]  # series by reason
     quarantined: tuple[Quarantined, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origins:
+    """Whose vectors (N,) are, as numbers that tell patients apart, and when they last changed."""
+
+    ids: Ids
+    patients: Ids
+    received_at: NDArray[np.float64]  # UTC seconds since 1970
+
+    def part(self, rows: slice | Ids) -> Origins:
+        """Return some of them."""
+        return Origins(self.ids[rows], self.patients[rows], self.received_at[rows])
 
 
 class Lookups(Database):
@@ -101,6 +117,33 @@ class Lookups(Database):
                 .order_by(Clip.series_id, Clip.position)
             )
             return tuple(EmbeddedClip(*row) for row in rows)
+
+    def origins(self, ids: Sequence[int]) -> Origins:
+        """Return where those of `ids` that still exist came from, in their order; no guests.
+
+        One Patient ID is one patient, whoever issued it; a study without one is a patient.
+        """
+        found: dict[int, Row[*tuple[Any, ...]]] = {}
+        wanted = (
+            select(Embedding.id, Study.patient_id, Study.id, Series.last_received_at)
+            .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
+            .join(Series, Clip.series_id == Series.id)
+            .join(Study, Series.study_id == Study.id)
+            .where(Study.guest.is_(False))
+        )
+        with self.reading() as connection:
+            for part in chunks(ids):
+                rows = connection.execute(wanted.where(Embedding.id.in_(part)))
+                found.update((row[0], row) for row in rows)
+        present = [found[key] for key in ids if key in found]
+        numbers: dict[str | int, int] = {}
+        return Origins(
+            np.array([key for key, *_ in present], dtype=np.int64),
+            np.array(
+                [numbers.setdefault(row[1] or row[2], len(numbers)) for row in present], np.int64
+            ),
+            np.array([received_at for *_, received_at in present], dtype=np.float64),
+        )
 
     def instance_file(self, sop_instance_uid: str) -> InstanceFile | None:
         """Return the current version of an instance."""

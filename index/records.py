@@ -176,7 +176,8 @@ class Query:
     whole years, both ends included; a study whose age is not known fails. The institution must be
     equal but for capitals; all words of `description` must occur, whatever the capitals, in the
     description of the study or in that of the series. With `parts` for each vector cases tell their
-    best part, which makes `part_weight` (0..1) of a score.
+    best part, which makes `part_weight` (0..1) of a score. Studies whose best clips are as near to
+    each other as `near_duplicate` (cosine) are one case.
     """
 
     vectors: NDArray[np.float32]
@@ -196,6 +197,7 @@ class Query:
     exclude_patient: PatientKey | None = None
     exclude_study_uid: str | None = None
     min_score: float | None = None
+    near_duplicate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +206,8 @@ class Case:
 
     `rank` counts from 1, `score` is the cosine, mixed with the likeness of parts where both have
     some: `query_part` and `case_part` are most alike. `sop_instance_uid` is that of `case_part`,
-    else the clip's middle source.
+    else the clip's middle source. `near_duplicates` are the Study Instance UIDs, nearest first, of
+    studies that show the same.
     """
 
     rank: int
@@ -224,11 +227,12 @@ class Case:
     patient_age: str
     query_part: PartPlace | None = None
     case_part: PartPlace | None = None
+    near_duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """Cases by falling score, one per study.
+    """Cases by falling score, one per study or group of near-duplicates.
 
     `complete`: no case is missing for want of an indexed vector; `exact`: every allowed vector
     was compared, not only the graph's candidates; `searched`: vectors in the index.

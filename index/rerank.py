@@ -65,7 +65,7 @@ def max_sim(query: Vectors, cases: Sequence[NDArray[np.int8]]) -> Alike:
     return Alike(scores, cosines[:, starts[:-1] + case_parts].argmax(axis=0), case_parts)
 
 
-def rerank(found: Sequence[Found], query: Query, catalogue: PartVectors) -> tuple[Case, ...]:
+def rerank(found: Sequence[Found], query: Query, catalogue: PartVectors) -> tuple[Found, ...]:
     """Return the best k of the cases found, by falling score, with the parts that match best.
 
     A score is the cosine of the clips and, by the query's `part_weight`, the likeness of their
@@ -82,7 +82,8 @@ def rerank(found: Sequence[Found], query: Query, catalogue: PartVectors) -> tupl
     shown = pairs[: query.k]
     places = catalogue.part_places([pair.found.id for pair in shown if pair.case_part is not None])
     return tuple(
-        _case(rank, pair, places.get(pair.found.id)) for rank, pair in enumerate(shown, start=1)
+        Found(pair.found.id, _case(rank, pair, places.get(pair.found.id)))
+        for rank, pair in enumerate(shown, start=1)
     )
 
 

@@ -10,6 +10,7 @@ moment older.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from index.config import IndexConfig
 from index.errors import BadQuery
 from index.facets import Facets
 from index.gallery import AnyRow, Conditions, conditions
+from index.near_duplicates import groups
 from index.records import Case, Query, Ranking
 from index.rerank import DEPTH, Found, rerank
 from index.vectors import Effort, Ids, VectorIndex, Vectors, unit_rows
@@ -27,6 +29,7 @@ from index.vectors import Effort, Ids, VectorIndex, Vectors, unit_rows
 MAX_K = 1_000
 _FIRST_CANDIDATES = 40
 _GROWTH = 4
+_LOOKED_THROUGH = 2_500  # studies, for k that differ
 _DECIMALS = 6  # float32 products in another order differ by less
 _FOLLOWED = 512  # changes that one search waits for
 _ROUNDS = 3  # rankings of one search, while the catalogue changes beneath it
@@ -44,6 +47,19 @@ class _Best:
     query_rows: Ids
     exact: bool
     complete: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranked:
+    """Cases with the scores behind them.
+
+    `level`: the catalogue stands as it was looked at; `whole`: enough studies were looked at.
+    """
+
+    best: _Best
+    cases: tuple[Case, ...]
+    level: bool
+    whole: bool
 
 
 class Search:
@@ -77,7 +93,8 @@ class Search:
     def similar(self, query: Query) -> Ranking:
         """Return the min(k, available) nearest studies that pass the filters, nearest first.
 
-        A study's score is that of its best pair of clip and query row. Raises BadQuery for a k
+        A study's score is that of its best pair of clip and query row. Near-duplicates count as
+        one case, if the query says how near that is. Raises BadQuery for a k
         outside 1..1000, BadVector for vectors that are not unit rows of the index's length.
         """
         if not 1 <= query.k <= MAX_K:
@@ -90,14 +107,14 @@ class Search:
         wanted = conditions(query)
         standing = self._facets.bookmark or self._facets.follow(self._catalogue)
         for _ in range(_ROUNDS):
-            best = self._best_studies(query, wanted)
-            cases, level = self._cases(query, wanted, best, standing)
+            ranked = self._distinct(query, wanted, standing)
             before = standing
-            if level or before == (standing := self._follow()):
+            if ranked.level or before == (standing := self._follow()):
                 break
+        best = ranked.best
         return Ranking(
-            cases=cases,
-            complete=level and best.complete and self._indexed(),
+            cases=ranked.cases,
+            complete=ranked.level and ranked.whole and best.complete and self._indexed(),
             exact=best.exact,
             model_id=self._index.model_id,
             searched=len(self._index),
@@ -108,7 +125,30 @@ class Search:
         newest = self._facets.newest()
         return len(self._facets) <= len(self._index) and (newest < 0 or newest in self._index)
 
+    def _distinct(self, query: Query, wanted: Conditions, standing: Bookmark) -> _Ranked:
+        """Rank ever more studies until k of them differ, if near-duplicates are one case."""
+        if query.near_duplicate is None:
+            best = self._best_studies(query, wanted)
+            found, level = self._found(query, wanted, best, standing)
+            return _Ranked(best, _cases([(each,) for each in found]), level, whole=True)
+        asked = replace(query, k=query.k + 1)  # the last ends the group before it
+        best = self._best_studies(asked, wanted)
+        while True:
+            found, level = self._found(asked, wanted, best, standing)
+            ids, vectors = self._catalogue.vectors([each.id for each in found])
+            level &= len(ids) == len(found)  # else one was deleted just now
+            found = [each for each in found if each.id in ids]
+            rows = groups(vectors, k=query.k, threshold=query.near_duplicate)
+            settled = len(rows) > query.k or len(found) < asked.k
+            if settled or not level or asked.k >= _LOOKED_THROUGH:
+                shown = [tuple(found[row] for row in group) for group in rows[: query.k]]
+                return _Ranked(best, _cases(shown), level, whole=settled)
+            asked = replace(asked, k=min(2 * asked.k, _LOOKED_THROUGH))
+            if not best.exact:
+                best = self._best_studies(asked, wanted)
+
     def _best_studies(self, query: Query, wanted: Conditions) -> _Best:
+        """Rank at least k studies, or all that are allowed."""
         best = None
         if query.effort is not Effort.EXACT:
             best = self._among_candidates(query, wanted)
@@ -150,9 +190,9 @@ class Search:
         order = order[np.sort(firsts)]
         return _Best(scores[order], ids[order], query_rows[order], exact, complete)
 
-    def _cases(
+    def _found(
         self, query: Query, wanted: Conditions, best: _Best, standing: Bookmark
-    ) -> tuple[tuple[Case, ...], bool]:
+    ) -> tuple[Sequence[Found], bool]:
         """Return the first k as the catalogue knows them; False if it has changed."""
         enough = best.scores >= (-np.inf if query.min_score is None else query.min_score)
         depth = _depth(query)
@@ -169,12 +209,8 @@ class Search:
             if key in rows and wanted.pass_row(rows[key])  # else it was changed just now
         ]
         hits.sort(key=lambda hit: (-hit[0], hit[1].study_instance_uid))
-        hits = hits[:depth]
-        cases = tuple(_case(rank, *hit) for rank, hit in enumerate(hits, start=1))
-        if query.parts:
-            found = [Found(hit[1].id, case) for hit, case in zip(hits, cases, strict=True)]
-            cases = rerank(found, query, self._catalogue)
-        return cases, unread == 0
+        found = [Found(hit[1].id, _case(rank, *hit)) for rank, hit in enumerate(hits[:depth], 1)]
+        return rerank(found, query, self._catalogue) if query.parts else found, unread == 0
 
 
 def _settled(query: Query, best: _Best, unseen: float) -> bool:
@@ -188,6 +224,18 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
 def _depth(query: Query) -> int:
     """Return how many studies must be known by their clips to rank the first k."""
     return max(query.k, DEPTH) if query.parts and query.part_weight else query.k
+
+
+def _cases(grouped: Sequence[Sequence[Found]]) -> tuple[Case, ...]:
+    """Return the first of each group as a case that lists the others."""
+    return tuple(
+        replace(
+            first.case,
+            rank=rank,
+            near_duplicates=tuple(each.case.study_instance_uid for each in others),
+        )
+        for rank, (first, *others) in enumerate(grouped, start=1)
+    )
 
 
 def _case(rank: int, score: float, row: AnyRow, query_row: int) -> Case:

@@ -33,6 +33,7 @@ class Filters:
     same_patient: bool = False
     minimum_score: float | None = None
     part_weight: float = 0.0
+    near_duplicate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -229,5 +230,6 @@ def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ra
             exclude_patient=None if filters.same_patient else example.patient,
             exclude_study_uid=example.study_instance_uid,
             min_score=filters.minimum_score,
+            near_duplicate=filters.near_duplicate,
         )
     )

@@ -271,12 +271,14 @@ def _reference_case(case: Case, subject_class: Dataset, naming: Naming) -> Datas
 
 
 def _comment(case: Case, secret: bytes) -> str:
-    """Return the little about a neighbour that cannot name him: age band and year of study."""
+    """Return the little about a neighbour that cannot name him: age band, year, how many alike."""
     known = [f"Case {case_name(case, secret)}"]
     if band := age_band(case.patient_age):
         known.append(f"age {band}")
     if len(case.study_date) == 8 and case.study_date.isdecimal():
         known.append(f"study year {case.study_date[:4]}")
+    if case.near_duplicates:
+        known.append(f"shown alike in {len(case.near_duplicates)} more")
     return ", ".join(known)
 
 

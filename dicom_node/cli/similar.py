@@ -26,7 +26,8 @@ from index.parts import PartPlace
 from index.records import Case, Ranking
 
 _COLUMNS = (
-    "rank", "score", "modality", "body part", "date", "description", "most alike", "study"
+    "rank", "score", "modality", "body part", "date", "description", "most alike", "study",
+    "same in",
 )  # fmt: skip
 _BOX_SIDES = 4
 ExampleArgument = Annotated[
@@ -76,6 +77,7 @@ def similar(
         same_patient=same_patient,
         minimum_score=answer.minimum_score,
         part_weight=answer.part_weight,
+        near_duplicate=answer.near_duplicate,
     )
     model = answering_model(parts)
     try:
@@ -174,6 +176,7 @@ def _row(case: Case) -> tuple[object, ...]:
         case.study_description,
         _where(case.case_part),
         case.study_instance_uid,
+        ", ".join(case.near_duplicates),
     )
 
 

@@ -4,7 +4,7 @@ The kept ones are answered as C-FIND by example answers them. What is posted is 
 forgotten.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -139,7 +139,7 @@ def _identifier(
 
 @dataclass(frozen=True, slots=True)
 class SimilarCase:
-    """A kept study, by the series and instance of it that match best, and the two parts that do."""
+    """A kept study: its series, instance and part that match best, and who shows the same."""
 
     rank: int
     score: float
@@ -155,6 +155,7 @@ class SimilarCase:
     patient_age: str
     query_part: PartPlace | None
     case_part: PartPlace | None
+    near_duplicates: tuple[str, ...]
 
 
 class SimilarCases(BaseModel):
@@ -204,7 +205,8 @@ def _like_files(
     service: WebService, upload: Upload, wanted: WantedFields, media_type: str
 ) -> SimilarCases | DicomJson:
     identifier = _identifier(Level.STUDY, wanted, {})
-    filters = read_filters(identifier, service.find.answer)
+    answer = service.find.answer
+    filters = replace(read_filters(identifier, answer), near_duplicate=answer.near_duplicate)
     scope = read_scope(identifier)
     if scope not in (Scope.ALL, Scope.OTHER_PATIENTS):
         raise QueryRefused("the scope of posted files is ALL or OTHER_PATIENTS")
