@@ -81,12 +81,10 @@ class Intake:
             if spool is None or not _is_away(error):
                 raise OutOfResources("the catalogue cannot keep it now") from error
             return spool.put(note)
-        if recorded is None:
-            return None
-        if not self._store.path(recorded.kept_path).exists():
+        if recorded is not None and not self._store.path(recorded.kept_path).exists():
             # Forgotten, or erased as part of a query, between the two: file gone, row new.
             self._store.write(dataset, complete)
-        return recorded.receipt
+        return None if recorded is None else recorded.receipt
 
     def make_up(self) -> bool:
         """Catalogue what was kept while the database was away; tell whether there was anything.
