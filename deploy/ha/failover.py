@@ -198,8 +198,7 @@ def rehearse(cluster: Cluster) -> Outcome:
         writer.wait_for(len(writer.written) + ROWS)
     after = [site.answers(queries, effort) for effort in efforts]
     same = [
-        sum(x == y for x, y in zip(*both, strict=True))
-        for both in zip(before, after, strict=True)
+        sum(x == y for x, y in zip(*both, strict=True)) for both in zip(before, after, strict=True)
     ]
     outcome = Outcome(
         acknowledged=len(writer.written),

@@ -73,9 +73,7 @@ def test_the_contract_holds_on_the_new_leader(world: contract.World, check: obje
 
 
 @pytest.mark.parametrize("scope", contract.SCOPES.values(), ids=contract.SCOPES.keys())
-def test_scopes_are_kept_on_the_new_leader(
-    world: contract.World, scope: dict[str, object]
-) -> None:
+def test_scopes_are_kept_on_the_new_leader(world: contract.World, scope: dict[str, object]) -> None:
     contract.test_a_scope_is_kept_and_filled(world, scope)
 
 

@@ -1,0 +1,17 @@
+-- One shard: a table of vectors of one model with its graph. In each shard's own database:
+--   psql -v model=4f3c… -v dim=384 -f shard.sql DATABASE
+-- The model's id and length are what `similis status` shows.
+\set ON_ERROR_STOP on
+\set table vector_ :model
+\set graph vector_ :model _hnsw
+
+CREATE EXTENSION IF NOT EXISTS vector;
+
+-- What the coordinator sets for its own transactions does not reach a shard.
+SELECT format('ALTER DATABASE %I SET %s', current_database(), setting)
+FROM unnest(ARRAY['hnsw.ef_search = 200', 'hnsw.iterative_scan = relaxed_order']) AS setting \gexec
+
+CREATE TABLE IF NOT EXISTS :"table" (id bigint PRIMARY KEY, vector halfvec(:dim) NOT NULL);
+ALTER TABLE :"table" ALTER COLUMN vector SET STORAGE PLAIN; -- every query reads it
+CREATE INDEX IF NOT EXISTS :"graph" ON :"table"
+    USING hnsw (vector halfvec_ip_ops) WITH (m = 16, ef_construction = 200);
