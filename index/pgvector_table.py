@@ -111,7 +111,7 @@ class GraphTable:
                 connection.execute(text(f"REINDEX INDEX CONCURRENTLY {self._graph}"))
 
     def drop_graph(self) -> None:
-        """Make every query compare all rows, so that many can be added fast; not those of shards."""
+        """Make every query compare all rows, so that many can be added fast; shards keep theirs."""
         with self._catalogue.writing() as connection:
             if connection.execute(_OWN_GRAPH, {"name": self._graph}).first() is not None:
                 connection.execute(text(f"DROP INDEX {self._graph}"))

@@ -28,8 +28,9 @@ def _connect(engine: Engine, number: int, url: URL) -> None:
             return
     _run(f"CREATE DATABASE {url.database} TEMPLATE template0 STRATEGY FILE_COPY", engine)
     _run(
-        f"CREATE SERVER shard_{number} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{url.host}',"
-        f" port '{url.port}', dbname '{url.database}', extensions 'vector', batch_size '1000')",
+        f"CREATE SERVER shard_{number} FOREIGN DATA WRAPPER postgres_fdw"
+        f" OPTIONS (host '{url.host}', port '{url.port}', dbname '{url.database}',"
+        " extensions 'vector', batch_size '1000')",
         engine,
     )
     _run(f"CREATE USER MAPPING FOR PUBLIC SERVER shard_{number} OPTIONS (user 'postgres')", engine)

@@ -129,23 +129,24 @@ class Cluster:
         self.nodes = nodes
         self._password = password
 
-    def url(self, database: str, *, scheme: str = "postgresql+psycopg") -> str:
+    def url(self, database: str) -> str:
         """Return where a database is found, whichever node leads."""
         hosts = "&".join(f"host={ADDRESS}:{node.port}" for node in self.nodes)
-        wanted = "target_session_attrs=read-write"
-        return f"{scheme}://postgres:{self._password}@/{database}?{hosts}&{wanted}"
+        user = f"postgres:{self._password}"
+        return f"postgresql+psycopg://{user}@/{database}?{hosts}&target_session_attrs=read-write"
 
-    def create_database(self, database: str) -> None:
+    def create_database(self, name: str) -> None:
         """Make an empty database with pgvector."""
-        hosts = ",".join(ADDRESS for _ in self.nodes)
-        ports = ",".join(str(node.port) for node in self.nodes)
-        login = {"user": "postgres", "password": self._password, "host": hosts, "port": ports}
-        login["target_session_attrs"] = "read-write"
-        created = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database))
-        with closing(psycopg.connect(**login, dbname="postgres", autocommit=True)) as connection:
-            connection.execute(created)
-        with closing(psycopg.connect(**login, dbname=database, autocommit=True)) as connection:
-            connection.execute("CREATE EXTENSION vector")
+        self._execute("postgres", sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._execute(name, sql.SQL("CREATE EXTENSION vector"))
+
+    def _execute(self, database: str, statement: sql.SQL | sql.Composed) -> None:
+        leader = self.leader()
+        if leader is None:
+            raise TimeoutError("the cluster has no leader")
+        url = f"postgresql://postgres:{self._password}@{ADDRESS}:{leader.port}/{database}"
+        with closing(psycopg.connect(url, autocommit=True)) as connection:
+            connection.execute(statement)
 
     def leader(self) -> Node | None:
         """Return the node that leads, as the nodes say that live."""

@@ -7,11 +7,12 @@
 
 CREATE EXTENSION IF NOT EXISTS vector;
 
--- What the coordinator sets for its own transactions does not reach a shard.
-SELECT format('ALTER DATABASE %I SET %s', current_database(), setting)
-FROM unnest(ARRAY['hnsw.ef_search = 200', 'hnsw.iterative_scan = relaxed_order']) AS setting \gexec
-
 CREATE TABLE IF NOT EXISTS :"table" (id bigint PRIMARY KEY, vector halfvec(:dim) NOT NULL);
 ALTER TABLE :"table" ALTER COLUMN vector SET STORAGE PLAIN; -- every query reads it
 CREATE INDEX IF NOT EXISTS :"graph" ON :"table"
     USING hnsw (vector halfvec_ip_ops) WITH (m = 16, ef_construction = 200);
+
+-- What the coordinator sets for its own transactions does not reach a shard. After the graph, which
+-- makes these settings known: else only a superuser may keep them.
+SELECT format('ALTER DATABASE %I SET %s', current_database(), setting)
+FROM unnest(ARRAY['hnsw.ef_search = 200', 'hnsw.iterative_scan = relaxed_order']) AS setting \gexec
