@@ -1,6 +1,6 @@
 -- One shard: a table of vectors of one model with its graph. In each shard's own database:
 --   psql -v model=4f3c… -v dim=384 -f shard.sql DATABASE
--- The model's id and length are what `similis status` shows.
+-- Of the vectors there are: SELECT DISTINCT model_id, length(vector) / 4 AS dim FROM embedding;
 \set ON_ERROR_STOP on
 \set table vector_ :model
 \set graph vector_ :model _hnsw
