@@ -14,11 +14,11 @@ else
 export CXXFLAGS = -O3
 endif
 
-# Peers that the tests talk to: DCMTK, Orthanc, dciodvfy, the SR validator of PixelMed (Java).
-DEBIAN_PACKAGES := dcmtk orthanc dicom3tools pixelmed-apps
+# Peers that the tests talk to: DCMTK, Orthanc, dciodvfy, the SR validator of PixelMed (Java), etcd.
+DEBIAN_PACKAGES := dcmtk orthanc dicom3tools pixelmed-apps etcd-server
 
 .PHONY: demo test lint unit wheel peers lock fuzz bench-receive bench-find bench-report bench-index \
-  bench-read bench-embed bench-train bench-scaling compare-readers clean
+  bench-read bench-embed bench-train bench-scaling compare-readers ha-failover clean
 
 demo: $(VENV)/.demo
 	$(BIN)/similis demo
@@ -80,6 +80,10 @@ bench-scaling: $(VENV)/.dev
 
 compare-readers: $(VENV)/.dev
 	$(BIN)/python tests/bench/compare_readers.py
+
+# Two PostgreSQL nodes under Patroni on loopback, of which the leader is killed: a minute and a half.
+ha-failover: $(VENV)/.dev peers
+	OMP_NUM_THREADS=1 $(BIN)/python deploy/ha/failover.py
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[demo]'

@@ -39,7 +39,6 @@ _MAXIMUM_EF = 1_000  # pgvector's own limit
 _SAMPLE = 48  # queries that the efforts are measured with
 _GROWN = 1.5  # they are measured again when there are so many times more vectors
 _BULK = 10_000  # new rows for which the graph is built afterwards, if they are most of all
-_NO_GRAPH = text("SET LOCAL enable_indexscan = off")
 _LOOK_HARD = text(
     "SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true),"
     " set_config('hnsw.ef_search', :ef, true)"
@@ -162,13 +161,12 @@ class PgVectorIndex:
                 found = self._proposed(connection, row, k, max(k, self._ef[effort]))
                 if len(found.ids) == k:  # else the graph does not lead to all of them
                     return found
-            connection.execute(_NO_GRAPH)
-            return _ranked(self._nearest(connection, row, k), row, k, exact=True)
+            return _ranked(self._nearest(connection, row, k, graph=False), row, k, exact=True)
 
     def _proposed(self, connection: Connection, row: Vectors, k: int, ef: int) -> Candidates:
         """Return what the graph finds, walked until there are enough rows."""
         connection.execute(_LOOK_HARD, {"ef": str(min(ef, _MAXIMUM_EF))})
-        return _ranked(self._nearest(connection, row, k), row, k, exact=False)
+        return _ranked(self._nearest(connection, row, k, graph=True), row, k, exact=False)
 
     def among(self, vectors: Vectors, ids: Ids) -> Vectors:
         """Return the exact scores (M, N) of M vectors against N ids; -inf for unknown ids."""
@@ -242,11 +240,12 @@ class PgVectorIndex:
         """Return what is wrong in one line; "" when all is well."""
         return self._table.health()
 
-    def _nearest(self, connection: Connection, row: Vectors, k: int) -> Rows:
-        # The bare operator, ascending: nothing else is answered by the graph.
-        query = halfvec_text(halved(row[0]))
-        order = f"ORDER BY vector <#> %s::halfvec({self.dim}) LIMIT %s"
-        wanted = f"SELECT id, vector FROM {self._table.name} {order}"
+    def _nearest(self, connection: Connection, row: Vectors, k: int, *, graph: bool) -> Rows:
+        # Nothing but the bare operator, ascending, is answered by the graph.
+        query, order = halfvec_text(halved(row[0])), f"vector <#> %s::halfvec({self.dim})"
+        if not graph:
+            order = f"({order}) + 0"
+        wanted = f"SELECT id, vector FROM {self._table.name} ORDER BY {order} LIMIT %s"
         return fetch(connection, wanted, (query, int(k)), self.dim)
 
     def _fetch(self, connection: Connection, ids: Ids) -> Rows:

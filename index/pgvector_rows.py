@@ -34,7 +34,10 @@ class Rows:
 
 
 def copy_in(connection: Connection, table: str, ids: Ids, halves: Halves) -> None:
-    """Add vectors to a table, but not ids that it has or that are no embeddings (any more)."""
+    """Add vectors to a table, but not ids that it has or that are no embeddings (any more).
+
+    The embeddings stay until the transaction ends: shards know no foreign key that sees to it.
+    """
     connection.execute(_STAGING)
     with _cursor(connection).copy(
         "COPY incoming_vectors (id, vector) FROM STDIN (FORMAT BINARY)"
@@ -42,8 +45,9 @@ def copy_in(connection: Connection, table: str, ids: Ids, halves: Halves) -> Non
         copy.write(_COPY_HEADER + _copy_rows(ids, halves) + _COPY_TRAILER)
     connection.execute(
         text(
-            f"INSERT INTO {table} (id, vector) SELECT id, vector FROM incoming_vectors"
-            " WHERE id IN (SELECT id FROM embedding) ON CONFLICT (id) DO NOTHING"
+            f"INSERT INTO {table} (id, vector) SELECT id, incoming.vector"
+            " FROM incoming_vectors AS incoming JOIN embedding USING (id)"
+            " FOR KEY SHARE OF embedding ON CONFLICT DO NOTHING"
         )
     )
 

@@ -29,6 +29,7 @@ _COLUMN = text(
     "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
     " WHERE attrelid = to_regclass(:name) AND attname = 'vector'"
 )
+_OWN_GRAPH = text("SELECT 1 FROM pg_class WHERE oid = to_regclass(:name) AND relkind = 'i'")
 _GRAPH = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
 _DEAD = text("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = to_regclass(:name)")
 _NOTE = text("SELECT obj_description(to_regclass(:name))")
@@ -110,9 +111,10 @@ class GraphTable:
                 connection.execute(text(f"REINDEX INDEX CONCURRENTLY {self._graph}"))
 
     def drop_graph(self) -> None:
-        """Make every query compare all rows, so that many can be added fast."""
+        """Make every query compare all rows, so that many can be added fast; shards keep theirs."""
         with self._catalogue.writing() as connection:
-            connection.execute(text(f"DROP INDEX IF EXISTS {self._graph}"))
+            if connection.execute(_OWN_GRAPH, {"name": self._graph}).first() is not None:
+                connection.execute(text(f"DROP INDEX {self._graph}"))
 
     def vacuum(self) -> None:
         """Clear what deleted rows left in the table, and mend the graph."""

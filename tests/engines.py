@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from shards import shard
 from sqlalchemy import insert
 
 from index.attributes import SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
@@ -38,12 +39,18 @@ def pgvector(_: Path, catalogue: Catalogue, model_id: str) -> VectorIndex:
     return PgVectorIndex.open(catalogue, model_id=model_id, dim=DIM, config=GRAPH)
 
 
+def sharded(_: Path, catalogue: Catalogue, model_id: str) -> VectorIndex:
+    shard(catalogue.engine, model_id, DIM)
+    return PgVectorIndex.open(catalogue, model_id=model_id, dim=DIM, config=GRAPH)
+
+
 # With the database under it.
 ENGINES: dict[str, tuple[Engine, str]] = {
     "exact": (exact, "sqlite"),
     "hnswlib": (hnsw, "sqlite"),
     "hnswlib on PostgreSQL": (hnsw, "postgresql"),
     "pgvector": (pgvector, "postgresql"),
+    "two shards": (sharded, "postgresql"),
 }
 
 
