@@ -211,11 +211,17 @@ def age_in_years(row: Any) -> int | None:
 
 
 def test_what_is_far_from_the_query_is_found_where_nothing_else_is_allowed(world: World) -> None:
-    query = asked(world.gallery, 0, modality="CR", body_part="HEAD")
-    query = replace(query, vectors=-query.vectors)
-    expected = found(world.by_comparing.similar(replace(query, effort=Effort.EXACT)))
-    assert found(world.search.similar(query)) == pytest.approx(expected, abs=1e-5)
-    assert len(expected) == query.k
+    recalled = wanted = 0
+    for row in range(0, 400, 20):
+        query = asked(world.gallery, row, modality="CR", body_part="HEAD")
+        query = replace(query, vectors=-query.vectors)
+        expected = found(world.by_comparing.similar(replace(query, effort=Effort.EXACT)))
+        answered = found(world.search.similar(query))
+        assert len(answered) == len(expected) == query.k
+        shared = {study: expected[study] for study in answered if study in expected}
+        assert {study: answered[study] for study in shared} == pytest.approx(shared, abs=1e-5)
+        recalled, wanted = recalled + len(shared), wanted + query.k
+    assert recalled >= 0.97 * wanted
 
 
 # --- edges ---------------------------------------------------------------------------------
