@@ -26,8 +26,6 @@ from dicom_node.operate.forget import forget
 from dicom_node.operate.restore import restore
 from dicom_node.operate.stub_pacs import find_similar
 from dicom_node.parts import Parts, open_parts
-from dicom_node.receive.header import read_header, split_file, with_meta
-from dicom_node.receive.spool import Note, Spool
 from index.errors import SchemaMismatch
 
 STUDIES = 4
@@ -165,55 +163,6 @@ def test_the_last_copy_of_a_file_that_the_node_lost_stays(
 
     restore(backup, elsewhere(parts), unheard)
     assert (elsewhere(parts).data / "store" / lost).read_bytes() == content
-
-
-@pytest.mark.parametrize("folder", ["shared", "data/shared"])
-def test_a_shared_folder_is_backed_up_and_restored_to_its_place(
-    tmp_path: Path, folder: str
-) -> None:
-    encoder = {"threads": 1, "checkpoint": str(small_encoder(tmp_path / "encoder", 1))}
-    storage = {"folder": str(tmp_path / folder)}
-    config = quick_config(tmp_path / "data", encoder=encoder, storage=storage)
-    parts = open_parts(config)
-    take_in(parts, image_of(tmp_path, 1))
-    before = names(tmp_path / folder / "store")
-    with pytest.raises(BackupRefused, match="beside the data folder"):
-        saved(parts, tmp_path / folder / "backup")
-    assert saved(parts, tmp_path / "backup").missing == ()
-    parts.close()
-
-    with pytest.raises(BackupRefused, match="into an empty folder only"):
-        empty_data = config.model_copy(update={"data": tmp_path / "other"})
-        restore(tmp_path / "backup", empty_data, unheard)
-    shutil.rmtree(tmp_path / "data")
-    shutil.rmtree(tmp_path / folder, ignore_errors=True)
-    restore(tmp_path / "backup", config, unheard)
-
-    assert findings(open_parts(config)) == []
-    assert len(before) == 1
-    assert names(tmp_path / folder / "store") == before
-
-
-def test_what_waits_for_its_row_is_backed_up_with_its_note(parts: Parts, tmp_path: Path) -> None:
-    path = waiting_file(parts, image_of(tmp_path, 9))
-
-    saved(parts, tmp_path / "backup")
-    restore(tmp_path / "backup", elsewhere(parts), unheard)
-
-    restored = open_parts(elsewhere(parts))
-    assert list(Spool(restored.folder.spool).waiting().values()) == [path]
-    assert restored.store.path(path).exists()
-    assert findings(restored) == []
-
-
-def waiting_file(parts: Parts, image: Path) -> str:
-    """Keep an image as while the database is away; return its path in the store."""
-    with image.open("rb") as file:
-        meta, dataset = split_file(file)
-    header = read_header(dataset, str(meta.TransferSyntaxUID))
-    path = parts.store.write(dataset, with_meta(header, meta, guest=False)).relative_path
-    Spool(parts.folder.spool).put(Note(path, source="PACS", report=False))
-    return path
 
 
 @pytest.mark.parametrize("where", [".", "backup", ".."])
