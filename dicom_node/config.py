@@ -298,6 +298,11 @@ class Config(Section):
         return self.storage.database_url or f"sqlite:///{self.data / CATALOGUE_FILE}"
 
     @property
+    def kept(self) -> Path:
+        """The folder of objects and reports, the data folder unless configured."""
+        return Path(self.storage.folder) if self.storage.folder else self.data
+
+    @property
     def engine(self) -> Engine:
         """What finds near vectors, decided."""
         if self.index.engine is not Engine.AUTO:

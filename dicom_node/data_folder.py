@@ -39,14 +39,13 @@ class Installation:
 class DataFolder:
     """Paths below `root`; creates the folders, readable by the owner only.
 
-    Objects and reports lie below `kept` instead, where nodes that share a catalogue share them.
+    Objects and reports lie below `kept`, where nodes that share a catalogue share them.
     """
 
-    def __init__(self, root: Path, kept: Path | None = None) -> None:
+    def __init__(self, root: Path, kept: Path) -> None:
         self.root = root.absolute()
-        kept = self.root if kept is None else kept.absolute()
-        self.store = kept / "store"
-        self.reports = kept / "reports"
+        self.store = kept.absolute() / "store"
+        self.reports = kept.absolute() / "reports"
         self.vectors = self.root / "vectors"
         self.spool = self.root / "spool"
         self.uploads = self.root / "uploads"

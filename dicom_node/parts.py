@@ -63,7 +63,7 @@ def open_parts(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Pa
     Raises `ConfigError` and `index.errors.CatalogueError`.
     """
     prepare_dicom()
-    folder = DataFolder(config.data, Path(config.storage.folder) if config.storage.folder else None)
+    folder = DataFolder(config.data, config.kept)
     # A connection for every association that may write, and some for the threads of the node.
     engine = connect(config.database_url, connections=2 * config.dicom.maximum_associations + 10)
     migrate(engine)

@@ -27,11 +27,10 @@ AT_DESTINATION = (ReportState.SENT, ReportState.COMMITTED, ReportState.OUTDATED)
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An instance whose version was lost; `older` tells whether an older one took its place."""
+    """An instance of which a version was lost."""
 
     sop_instance_uid: str
     study_instance_uid: str
-    older: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ class Repairs(Database):
     def lose_version(self, relative_path: str) -> Lost | None:
         """Delete the row of a file that is lost; None when there is none (any more).
 
-        The newest older version becomes current, and the series is embedded anew. The same bytes
-        sent again are new then, and kept.
+        The series is embedded anew. No older version takes its place: it may have been rejected.
+        The same bytes sent again are new, and kept.
         """
         with self.writing() as connection:
             found = connection.execute(
@@ -69,14 +68,9 @@ class Repairs(Database):
             if found is None:
                 return None
             connection.execute(delete(Instance).where(Instance.id == found.id))
-            older = _newest_version(connection, found.sop_instance_uid) if found.current else None
-            if older is not None:
-                chosen = update(Instance).where(Instance.id == older[0])
-                connection.execute(chosen.values(current=True))
-            touched = {found.series_id, *(older[1:] if older else ())} if found.current else set()
-            for series_id in sorted(touched):
-                self._touch(connection, series_id)
-            return Lost(found.sop_instance_uid, found.study_instance_uid, older is not None)
+            if found.current:
+                self._touch(connection, found.series_id)
+            return Lost(found.sop_instance_uid, found.study_instance_uid)
 
     def unfit_vectors(self, model_id: str, dim: int) -> Iterator[Unfit]:
         """Yield the vectors by a model that are of another length, not finite or not unit rows."""
@@ -162,17 +156,6 @@ class Repairs(Database):
         state = advance(connection.execute(study).scalar_one(), Event.INSTANCE)
         changed_study = update(Study).where(Study.id == series.study_id)
         connection.execute(changed_study.values(state=state))
-
-
-def _newest_version(connection: Connection, sop_instance_uid: str) -> tuple[int, int] | None:
-    """Return the ids of the newest version of an instance and of its series."""
-    row = connection.execute(
-        select(Instance.id, Instance.series_id)
-        .where(Instance.sop_instance_uid == sop_instance_uid)
-        .order_by(Instance.id.desc())
-        .limit(1)
-    ).one_or_none()
-    return None if row is None else (row.id, row.series_id)
 
 
 def _fault(stored: bytes, dim: int) -> str:

@@ -151,6 +151,20 @@ def test_a_file_that_the_node_lost_is_told_of(parts: Parts, tmp_path: Path) -> N
     restore(tmp_path / "backup", elsewhere(parts), unheard)
 
 
+def test_the_last_copy_of_a_file_that_the_node_lost_stays(
+    parts: Parts, backup: Path, tmp_path: Path
+) -> None:
+    lost = parts.catalogue.series_files(1).files[0].relative_path
+    content = parts.store.path(lost).read_bytes()
+    parts.store.path(lost).unlink()
+
+    for _ in range(2):
+        assert saved(parts, backup).missing == (f"store/{lost}",)
+
+    restore(backup, elsewhere(parts), unheard)
+    assert (elsewhere(parts).data / "store" / lost).read_bytes() == content
+
+
 @pytest.mark.parametrize("where", [".", "backup", ".."])
 def test_a_backup_lies_beside_the_data_folder(parts: Parts, where: str) -> None:
     with pytest.raises(BackupRefused, match="beside the data folder"):

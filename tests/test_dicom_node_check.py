@@ -12,6 +12,7 @@ from pydicom import dcmread
 from sqlalchemy import text
 
 from dicom_node.operate.check import Finding, Trouble, check
+from dicom_node.operate.forget import forget
 from dicom_node.operate.repair import Done, Outcome, repair
 from dicom_node.parts import Parts, open_parts
 
@@ -73,7 +74,8 @@ def test_a_lost_file_is_lost_with_its_row_and_may_be_sent_again(
     assert parts.catalogue.counts().series == {"indexed": STUDIES}
 
 
-def test_an_older_version_takes_the_place_of_a_lost_one(parts: Parts, tmp_path: Path) -> None:
+def test_an_older_version_does_not_come_back(parts: Parts, tmp_path: Path) -> None:
+    """It may have been rejected: what code 113038 takes out is replaced, and not remembered."""
     first = kept_file(parts)
     later = dcmread(image_of(tmp_path / "later", 0))
     later.SeriesDescription = "corrected"
@@ -85,11 +87,28 @@ def test_an_older_version_takes_the_place_of_a_lost_one(parts: Parts, tmp_path: 
     done = repaired(parts, Trouble.FILE_MISSING)
 
     assert done.outcome is Outcome.BEYOND
-    assert done.what.endswith("; an older one serves")
-    assert kept_file(parts) == first
+    assert done.what.endswith("let the PACS send it again")
+    assert parts.catalogue.series_files(1).files == ()
     embed(parts)
     assert found(parts) == []
+    assert parts.catalogue.counts().series == {"indexed": STUDIES - 1, "skipped": 1}
+    take_in(parts, tmp_path / "later.dcm")
     assert parts.catalogue.counts().series == {"indexed": STUDIES}
+
+
+def test_no_row_is_let_go_of_where_the_store_is_not_mounted(parts: Parts) -> None:
+    parts.folder.store.rename(parts.folder.root / "away")
+    unmounted = open_parts(parts.config)
+    missing = found(unmounted)
+
+    done = [repair(unmounted, finding) for finding in missing]
+    unmounted.close()
+
+    assert [each.outcome for each in done] == [Outcome.BEYOND] * STUDIES
+    assert all("holds no file at all" in each.what for each in done)
+    shutil.rmtree(parts.folder.store)
+    (parts.folder.root / "away").rename(parts.folder.store)
+    assert found(parts) == []
 
 
 def test_a_truncated_file_is_found_by_its_size_and_set_aside(parts: Parts) -> None:
@@ -98,9 +117,27 @@ def test_a_truncated_file_is_found_by_its_size_and_set_aside(parts: Parts) -> No
 
     done = repaired(parts, Trouble.FILE_DAMAGED)
 
-    assert done.what.startswith(f"set aside as {path.parent.name}/{path.stem}.damaged; lost: ")
+    aside = path.with_suffix(".damaged")
+    assert done.what.startswith(f"set aside as {path.parent.name}/{aside.name}; lost: ")
     embed(parts)
-    assert found(parts, read=True) == []
+    assert repaired(parts, Trouble.FILE_SET_ASIDE, read=True).outcome is Outcome.LEFT
+    assert aside.exists()
+
+
+def test_what_was_set_aside_and_sent_again_is_forgotten_with_its_study(
+    parts: Parts, tmp_path: Path
+) -> None:
+    path = kept_file(parts)
+    os.truncate(path, path.stat().st_size - 2000)
+    repaired(parts, Trouble.FILE_DAMAGED)
+    again = image_of(tmp_path / "again", 0)
+    take_in(parts, again)
+    assert path.with_suffix(".damaged").exists()
+
+    forget(parts, study_of(again))
+
+    assert found(parts) == []
+    assert not path.with_suffix(".damaged").exists()
 
 
 def test_a_flipped_bit_is_found_by_reading(parts: Parts) -> None:
@@ -114,7 +151,7 @@ def test_a_flipped_bit_is_found_by_reading(parts: Parts) -> None:
     assert found(parts) == []
     assert repaired(parts, Trouble.FILE_DAMAGED, read=True).outcome is Outcome.BEYOND
     embed(parts)
-    assert found(parts, read=True) == []
+    assert repaired(parts, Trouble.FILE_SET_ASIDE, read=True).outcome is Outcome.LEFT
 
 
 def test_a_file_that_comes_back_before_the_repair_is_not_lost(parts: Parts) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.config import Config
 from dicom_node.data_folder import fsync_folder
 from dicom_node.errors import BackupRefused
 from dicom_node.generation import ENCODER_FILES
@@ -26,10 +27,13 @@ from dicom_node.operate.manifest import (
     catalogue_name,
     read_files,
     read_manifest,
+    root_of,
+    roots,
     write_files,
     write_manifest,
 )
 from dicom_node.parts import Parts, utc_now
+from dicom_node.receive.spool import Spool
 from index.catalogue import Catalogue
 from index.db import connect, copy_database, newest_schema
 from index.errors import DatabaseUnavailable
@@ -58,7 +62,8 @@ def back_up(parts: Parts, target: Path, *, link: bool, advance: Advance) -> Back
     `link` makes hard links where that works. Raises `BackupRefused` for a folder that is none of
     ours, and when there is no room; then the former backup holds.
     """
-    _refuse_odd(parts.folder.root, target)
+    for root in roots(parts.config):
+        _refuse_odd(root, target)
     try:
         return _back_up(parts, target, link=link, advance=advance)
     except (OSError, DatabaseUnavailable) as error:
@@ -69,7 +74,7 @@ def back_up(parts: Parts, target: Path, *, link: bool, advance: Advance) -> Back
 def _back_up(parts: Parts, target: Path, *, link: bool, advance: Advance) -> BackedUp:
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(target):
-        copy = _Copy(parts.folder.root, target, _known(target), link=link)
+        copy = _Copy(parts.config, target, _known(target), link=link)
         for left in reversed(range(_ROUNDS)):
             named, catalogue = _snapshot(parts, target)
             missing = copy.all(named, advance)
@@ -95,10 +100,10 @@ def _back_up(parts: Parts, target: Path, *, link: bool, advance: Advance) -> Bac
 
 
 class _Copy:
-    """Copies files of one folder to another; `sha256` is told of all that are there."""
+    """Copies files of a node to a backup; `sha256` is told of all that are there."""
 
-    def __init__(self, source: Path, target: Path, known: dict[str, str], *, link: bool) -> None:
-        self._source = source
+    def __init__(self, config: Config, target: Path, known: dict[str, str], *, link: bool) -> None:
+        self._config = config
         self._target = target
         self._known = known
         self._link = link
@@ -106,14 +111,16 @@ class _Copy:
         self.copied = 0
 
     def all(self, paths: list[str], advance: Advance) -> list[str]:
-        """Copy what is not there yet; return what is nowhere."""
+        """Copy what is not there yet; return what the node lacks, of which an older copy stays."""
         missing = []
         for number, path in enumerate(paths, start=1):
             try:
                 self._one(path)
             except FileNotFoundError:
-                if (self._source / path).exists():
+                if self._source(path).exists():
                     raise
+                if path in self._known and (self._target / path).exists():
+                    self.sha256[path] = self._known[path]  # the only one there is now
                 missing.append(path)
             advance(number, len(paths))
         for folder in sorted({(self._target / path).parent for path in self.sha256}):
@@ -125,8 +132,11 @@ class _Copy:
         with (self._target / path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def _source(self, path: str) -> Path:
+        return root_of(path, self._config) / path
+
     def _one(self, path: str) -> None:
-        source, target = self._source / path, self._target / path
+        source, target = self._source(path), self._target / path
         found = source.stat()
         if path in self._known and target.exists():
             there = target.stat()
@@ -225,7 +235,10 @@ def _named(parts: Parts, catalogue: Catalogue) -> Iterator[str]:
     """Yield the files of a catalogue, by their paths in the data folder."""
     parts.folder.installation()  # made at first use
     yield IDENTITY_FILE
-    yield from sorted({f"store/{kept.relative_path}" for kept in catalogue.kept_files()})
+    spooled = Spool(parts.folder.spool).waiting()
+    yield from (f"spool/{name}" for name in spooled)
+    kept = {*spooled.values(), *(kept.relative_path for kept in catalogue.kept_files())}
+    yield from sorted(f"store/{path}" for path in kept)
     yield from (f"reports/{name}" for name in catalogue.report_files())
     for generation in catalogue.generations():
         if (parts.folder.encoders / generation.model_id).is_dir():

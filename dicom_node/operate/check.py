@@ -7,6 +7,7 @@ from enum import StrEnum
 from dicom_node.generation import answering_model
 from dicom_node.parts import Parts, open_index
 from dicom_node.receive.header import is_guest_file
+from dicom_node.receive.spool import Spool
 from dicom_node.receive.worker import Model
 from index.hnsw import HnswIndex
 from index.records import StoredFile
@@ -23,6 +24,7 @@ class Trouble(StrEnum):
     FILE_TORN = "a damaged file without a row"
     FILE_OF_GUEST = "a file without a row that was sent as a query"
     FILE_LEFT_OVER = "half of a file, left over by a crash"
+    FILE_SET_ASIDE = "a damaged file that was set aside"
     REPORT_MISSING = "a report whose file is gone"
     REPORT_UNKNOWN = "a file among the reports without a row"
     SERIES_WITHOUT_VECTOR = "an indexed series without a vector of the encoder that answers"
@@ -77,12 +79,14 @@ def _files(parts: Parts, advance: Callable[[int], None], *, read: bool) -> Itera
     # Looked at twice: one that was being written has a row by now, one that was forgotten has none.
     late: set[str] = set()
     if suspects or unknown:
-        late = {kept.relative_path for kept in parts.catalogue.kept_files()}
+        late = set(Spool(parts.folder.spool).waiting().values())  # before rows: it gets one
+        late |= {kept.relative_path for kept in parts.catalogue.kept_files()}
     yield from (finding for finding in suspects if finding.subject in late)
     for relative in unknown:
         if relative not in late and parts.store.path(relative).exists():
             yield Finding(_kind_of(parts, relative), relative)
     yield from (Finding(Trouble.FILE_LEFT_OVER, name) for name in parts.store.leftovers())
+    yield from (Finding(Trouble.FILE_SET_ASIDE, name) for name in parts.store.files_set_aside())
 
 
 def _trouble_of(parts: Parts, kept: StoredFile, *, read: bool) -> Trouble | None:

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
+from dicom_node.config import Config
 from dicom_node.data_folder import write_durably
 from dicom_node.errors import BackupRefused
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 IDENTITY_FILE = "installation.json"
-FOLDERS = ("store", "reports", "encoders")
+FOLDERS = ("store", "reports", "encoders", "spool")
+_SHARED = ("store", "reports")  # they lie where `storage.folder` says
 _LIST, _CATALOGUE = "files-", "catalogue-"
 _SUFFIX = {_LIST: ".sha256", _CATALOGUE: ".sqlite"}
 
@@ -101,6 +103,17 @@ def belongs(path: str) -> bool:
             path.startswith(kind) and path.endswith(suffix) for kind, suffix in _SUFFIX.items()
         )
     return len(parts) <= 3 and parts[0] in FOLDERS and ".." not in parts
+
+
+def roots(config: Config) -> tuple[Path, ...]:
+    """Return the folders that a backup is of, each once."""
+    return tuple(sorted({config.data.absolute(), config.kept.absolute()}))
+
+
+def root_of(path: str, config: Config) -> Path:
+    """Return the folder in which the node has what a backup has at this relative path."""
+    shared = PurePosixPath(path).parts[0] in _SHARED
+    return (config.kept if shared else config.data).absolute()
 
 
 def _parsed(folder: Path, text: str) -> Iterator[tuple[str, str]]:

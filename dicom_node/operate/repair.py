@@ -36,6 +36,13 @@ def repair(parts: Parts, finding: Finding) -> Done:
         return Done(Outcome.BEYOND, f"left alone: {error.strerror}")
 
 
+def _lose_missing(parts: Parts, finding: Finding) -> Done:
+    if parts.store.is_empty():
+        where = f"{parts.store.folder} holds no file at all"
+        return Done(Outcome.BEYOND, f"nothing: {where}; mount it, or bring it back from a backup")
+    return _lose(parts, finding)
+
+
 def _lose(parts: Parts, finding: Finding) -> Done:
     """Let go of a version whose file is gone; looked at again, it may have been sent meanwhile."""
     if parts.store.path(finding.subject).exists():
@@ -44,8 +51,6 @@ def _lose(parts: Parts, finding: Finding) -> Done:
     if lost is None:
         return Done(Outcome.REPAIRED, "nothing: it was forgotten meanwhile")
     of = f"instance {lost.sop_instance_uid} of study {lost.study_instance_uid}"
-    if lost.older:
-        return Done(Outcome.BEYOND, f"lost: the newest version of {of}; an older one serves")
     return Done(Outcome.BEYOND, f"lost: {of}; let the PACS send it again")
 
 
@@ -77,6 +82,11 @@ def _leave_guest(parts: Parts, finding: Finding) -> Done:
 def _sweep(parts: Parts, finding: Finding) -> Done:
     parts.store.sweep()
     return Done(Outcome.REPAIRED, "removed: no sender was told that it is kept")
+
+
+def _leave_aside(parts: Parts, finding: Finding) -> Done:
+    advice = "`similis forget` does not know whose it is; delete it when it is no longer needed"
+    return Done(Outcome.LEFT, f"nothing: {advice}")
 
 
 def _replace_report(parts: Parts, finding: Finding) -> Done:
@@ -135,12 +145,13 @@ def _keep_encoder(parts: Parts, finding: Finding) -> Done:
 _QUEUED = "queued: a running node, or the next `similis import`, embeds it"
 
 _REPAIRS: dict[Trouble, Callable[[Parts, Finding], Done]] = {
-    Trouble.FILE_MISSING: _lose,
+    Trouble.FILE_MISSING: _lose_missing,
     Trouble.FILE_DAMAGED: _set_aside,
     Trouble.FILE_UNKNOWN: _take_in,
     Trouble.FILE_TORN: _set_torn_aside,
     Trouble.FILE_OF_GUEST: _leave_guest,
     Trouble.FILE_LEFT_OVER: _sweep,
+    Trouble.FILE_SET_ASIDE: _leave_aside,
     Trouble.REPORT_MISSING: _replace_report,
     Trouble.REPORT_UNKNOWN: _leave_report,
     Trouble.SERIES_WITHOUT_VECTOR: _embed_again,

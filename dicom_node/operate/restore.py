@@ -10,7 +10,15 @@ from dicom_node.data_folder import fsync_folder
 from dicom_node.errors import BackupRefused
 from dicom_node.generation import model_of
 from dicom_node.operate.backup import copy_hashed
-from dicom_node.operate.manifest import FOLDERS, IDENTITY_FILE, Manifest, read_files, read_manifest
+from dicom_node.operate.manifest import (
+    FOLDERS,
+    IDENTITY_FILE,
+    Manifest,
+    read_files,
+    read_manifest,
+    root_of,
+    roots,
+)
 from dicom_node.parts import open_index, open_parts
 from index.db import check_schema
 
@@ -30,7 +38,9 @@ class Restored:
 
 
 def restore(source: Path, config: Config, advance: Advance) -> Restored:
-    """Bring a backup back into the data folder, which must be empty; `advance` hears of the files.
+    """Bring a backup back into the data folder; `advance` hears of the files.
+
+    It must be empty, and so must `storage.folder`, which objects and reports go to.
 
     Raises `BackupRefused` for a backup that is damaged or of another format, and
     `index.errors.SchemaMismatch` for one of a newer version; then the data folder stays empty.
@@ -40,34 +50,36 @@ def restore(source: Path, config: Config, advance: Advance) -> Restored:
         raise BackupRefused(source, "it never came to its end: run `similis backup` again")
     check_schema(manifest.schema)
     files = read_files(source, manifest)
-    data = config.data.absolute()
-    staging = _staging(source, data)
+    _stage(source, config)
     try:
-        _copy_all(source, staging, files, advance)
-        _move_in(staging, data, manifest)
+        _copy_all(source, config, files, advance)
+        _move_in(config, manifest)
     except OSError as error:
-        reason = f"{error.strerror or error}; nothing was restored into {data}"
+        reason = f"{error.strerror or error}; nothing was restored into {config.data.absolute()}"
         raise BackupRefused(source, reason) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        for root in roots(config):
+            shutil.rmtree(root / _STAGING, ignore_errors=True)
     vectors = _open(config) if manifest.catalogue else 0
     return Restored(len(files), manifest.made_at, vectors, bool(manifest.catalogue))
 
 
-def _staging(source: Path, data: Path) -> Path:
-    """Return a fresh folder in the data folder, which may be a volume of its own."""
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staging = data / _STAGING
-    if any(path != staging for path in data.iterdir()):
-        raise BackupRefused(source, f"it is restored into an empty folder only, not {data}")
-    shutil.rmtree(staging, ignore_errors=True)  # of a restore that was killed
-    staging.mkdir(mode=0o700)
-    return staging
+def _stage(source: Path, config: Config) -> None:
+    """Make a fresh folder in each that is restored: they may be volumes of their own."""
+    empty = roots(config)
+    for root in empty:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        expected = (root / _STAGING, *empty)
+        if any(path not in expected for path in root.iterdir()):
+            raise BackupRefused(source, f"it is restored into an empty folder only, not {root}")
+    for root in empty:
+        shutil.rmtree(root / _STAGING, ignore_errors=True)  # of a restore that was killed
+        (root / _STAGING).mkdir(mode=0o700)
 
 
-def _copy_all(source: Path, staging: Path, files: dict[str, str], advance: Advance) -> None:
+def _copy_all(source: Path, config: Config, files: dict[str, str], advance: Advance) -> None:
     for number, (path, sha256) in enumerate(files.items(), start=1):
-        target = staging / path
+        target = root_of(path, config) / _STAGING / path
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             found = copy_hashed(source / path, target)
@@ -78,14 +90,17 @@ def _copy_all(source: Path, staging: Path, files: dict[str, str], advance: Advan
         advance(number, len(files))
 
 
-def _move_in(staging: Path, data: Path, manifest: Manifest) -> None:
+def _move_in(config: Config, manifest: Manifest) -> None:
     """Move all into place, the catalogue last: without it no command takes the folder for whole."""
     for name in (*FOLDERS, IDENTITY_FILE):
-        if (staging / name).exists():
-            (staging / name).rename(data / name)
-    fsync_folder(data)
+        root = root_of(name, config)
+        if (root / _STAGING / name).exists():
+            (root / _STAGING / name).rename(root / name)
+    for root in roots(config):
+        fsync_folder(root)
     if manifest.catalogue:
-        (staging / manifest.catalogue).rename(data / CATALOGUE_FILE)
+        data = config.data.absolute()
+        (data / _STAGING / manifest.catalogue).rename(data / CATALOGUE_FILE)
         fsync_folder(data)
 
 

@@ -9,6 +9,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +42,14 @@ class Spool:
         """Tell whether any wait."""
         with os.scandir(self._folder) as entries:
             return any(entry.name.endswith(".json") for entry in entries)
+
+    def waiting(self) -> dict[str, str]:
+        """Return the file that each note is of, by the note's own name."""
+        found = {}
+        for path in sorted(self._folder.glob("*.json")):
+            with suppress(FileNotFoundError):  # its row was made meanwhile
+                found[path.name] = Note(**json.loads(path.read_bytes())).relative_path
+        return found
 
     def put(self, note: Note) -> Receipt:
         """Keep a note, durable when this returns; raises OutOfResources."""

@@ -67,13 +67,24 @@ class Store:
         fsync_folder(path.parent)
         return str(path.with_suffix(_SET_ASIDE).relative_to(self.folder))
 
+    def files_set_aside(self) -> list[str]:
+        """Return the damaged files that were set aside, by relative path."""
+        aside = self.folder.glob(f"??/*{_SET_ASIDE}")
+        return sorted(str(path.relative_to(self.folder)) for path in aside)
+
+    def is_empty(self) -> bool:
+        """Tell whether no file at all is kept, as where a volume is not mounted."""
+        return next(self.folder.glob("??/*"), None) is None
+
     def path(self, stored: str) -> Path:
         """Return the absolute path of a catalogue row's relative path."""
         return self.folder / stored
 
     def erase(self, relative_paths: Iterable[str]) -> None:
-        """Remove files; those that are gone already are no error."""
-        folders = {path.parent for path in map(self.path, relative_paths) if _unlink(path)}
+        """Remove files, and those of the same name that were set aside; none need be there."""
+        kept = [self.path(relative) for relative in relative_paths]
+        named = [*kept, *(path.with_suffix(_SET_ASIDE) for path in kept)]
+        folders = {path.parent for path in named if _unlink(path)}
         for folder in folders:
             fsync_folder(folder)
 
