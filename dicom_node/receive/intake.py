@@ -64,6 +64,8 @@ class Intake:
         """
         header = read_header(dataset, str(meta.TransferSyntaxUID))
         check(header)
+        if asked_by and self._spool:  # what waits may be of a kept study: a query must not erase it
+            raise OutOfResources("what came while the database was away is still to be catalogued")
         if is_own(header, dataset):
             log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
             return None
