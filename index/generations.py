@@ -186,7 +186,8 @@ class Generations(Database):
     def incomplete_series(self, model_id: str) -> tuple[str, ...]:
         """Return the series that a generation has fewer vectors of than the answering one.
 
-        By Series Instance UID; of the same revision, and without a gap that says why.
+        By Series Instance UID; of the same revision, and without a gap that says why. Those that
+        it has none of are `lacking_series`: what came in while the generation was looked at.
         """
         with self.reading() as connection:
             gap = exists().where(
@@ -194,7 +195,8 @@ class Generations(Database):
                 GenerationGap.model_id == model_id,
                 GenerationGap.revision >= Series.revision,
             )
-            fewer = _clips_of(_answering(connection)) > _clips_of(model_id)
+            own = _clips_of(model_id)
+            fewer = and_(own > 0, own < _clips_of(_answering(connection)))
             rows = connection.execute(
                 select(Series.series_instance_uid)
                 .where(Series.state.in_(_WITH_VECTORS), ~gap, fewer)

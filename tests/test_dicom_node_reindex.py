@@ -19,9 +19,11 @@ from dicom_node.answer.query import Filters, similar_to_study
 from dicom_node.errors import DataFolderBusy, GenerationUnfit, NotKnown
 from dicom_node.generation import Answering, answering_model, open_answering
 from dicom_node.node import Node
-from dicom_node.operate.reindex import Reindexed, drop_old, former_encoder, reindex
+from dicom_node.operate.forget import forget
+from dicom_node.operate.reindex import Reindex, Reindexed, drop_old, former_encoder, reindex
 from dicom_node.parts import Parts, open_parts
-from index.records import Ranking
+from dicom_node.receive.clips import Embedded
+from index.records import Ranking, SeriesFiles
 
 FILTERS = Filters(k=10)
 STUDIES = 6
@@ -156,6 +158,64 @@ def test_vectors_that_are_not_what_the_encoder_gives_never_answer(
         fill(parts, tmp_path / "second", spoil)
 
     assert ranked(parts) == before
+
+
+def test_where_nothing_can_be_verified_the_change_is_made(parts: Parts, tmp_path: Path) -> None:
+    """An empty catalogue is no other case."""
+    for number in range(STUDIES):
+        (file,) = parts.catalogue.series_files(number + 1).files
+        parts.store.path(file.relative_path).unlink()
+
+    done = fill(parts, tmp_path / "second", unheard)
+
+    assert (done.verified, len(done.gaps)) == (0, STUDIES)
+    assert answering_model(parts).name == "small-2"
+
+
+def test_what_arrives_while_the_graph_is_built_is_filled_before_the_swap(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Reindex._build_graph
+
+    def build_and_receive(run: Reindex) -> None:
+        build(run)
+        take_in(parts, image_of(tmp_path, 100))
+
+    monkeypatch.setattr(Reindex, "_build_graph", build_and_receive)
+
+    assert fill(parts, tmp_path / "second", unheard).embedded == STUDIES + 1
+    assert len(ranked(parts).cases) == STUDIES
+
+
+def test_a_study_that_is_forgotten_while_it_is_verified_is_left_out(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips_of = Reindex._clips_of
+
+    def forget_first(run: Reindex, series: SeriesFiles) -> tuple[Embedded | None, str]:
+        if run._done == STUDIES and series.series_id == 1:
+            forget(parts, series.study_instance_uid)
+        return clips_of(run, series)
+
+    monkeypatch.setattr(Reindex, "_clips_of", forget_first)
+
+    assert fill(parts, tmp_path / "second", unheard).verified == STUDIES - 1
+
+
+def test_a_way_back_that_was_interrupted_can_be_gone_again(parts: Parts, tmp_path: Path) -> None:
+    def halt(done: int, total: int) -> None:
+        raise Halt
+
+    before = ranked(parts)
+    fill(parts, tmp_path / "second", unheard)
+    take_in(parts, image_of(tmp_path, 100))
+    with pytest.raises(Halt):
+        fill(parts, former_encoder(parts)[1], halt)
+
+    former, encoder = former_encoder(parts)
+    assert former.model_id == before.model_id
+    fill(parts, encoder, unheard)
+    assert ranked(parts).model_id == before.model_id
 
 
 def test_the_way_back_fills_what_came_in_since(parts: Parts, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from peers import quick_config
 from postgres import Server, closed_connections, running_server
 
-from dicom_node.errors import OutOfResources
+from dicom_node.errors import NotUnderstood, OutOfResources
 from dicom_node.parts import Parts, open_parts
 from dicom_node.receive.spool import Note, Spool
 from index.db import connect
@@ -76,6 +76,27 @@ def test_a_query_is_refused_while_the_server_is_away(
     parts.close()
 
 
+def test_a_query_waits_for_what_was_kept_before_it(
+    server: Server, tmp_path: Path, bundled: Callable[[str], Path]
+) -> None:
+    """Not yet catalogued, the object looks like one that only the query brought."""
+    from dicom_node.receive.header import split_file
+
+    path = bundled("CT_small.dcm")
+    parts = open_node(tmp_path, server)
+    server.stop()
+    assert send(parts, path) is Receipt.NEW
+    server.start()
+    with path.open("rb") as file:
+        meta, dataset = split_file(file)
+    with pytest.raises(OutOfResources):
+        parts.intake.take(dataset, meta, source="PACS", asked_by="ward")
+    assert parts.intake.make_up()
+    assert parts.catalogue.counts().instances == 1
+    assert parts.intake.take(dataset, meta, source="PACS", asked_by="ward") is None
+    parts.close()
+
+
 def test_a_server_that_comes_back_is_used_by_the_connections_of_before(server: Server) -> None:
     engine = connect(server.url("similis"))
     server.stop()
@@ -105,3 +126,67 @@ def test_notes_come_back_in_order_and_stay_until_they_are_taken(tmp_path: Path) 
     assert Spool(tmp_path).drain(rest.append)
     assert rest == notes[5:]
     assert not spool
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("gone"), PermissionError("closed"), NotUnderstood("no DICOM")]
+)
+def test_a_note_that_cannot_be_followed_is_set_aside(tmp_path: Path, error: Exception) -> None:
+    spool = Spool(tmp_path)
+    bad, good = Note("aa/bad.dcm", "PACS", True), Note("aa/good.dcm", "PACS", True)
+    spool.put(bad)
+    spool.put(good)
+    taken: list[Note] = []
+
+    def take(note: Note) -> None:
+        if note == bad:
+            raise error
+        taken.append(note)
+
+    assert spool.drain(take)
+    assert taken == [good]
+    assert not spool
+    (aside,) = tmp_path.iterdir()
+    aside.rename(aside.with_suffix(".json"))
+    assert spool.drain(taken.append)
+    assert taken == [good, bad], "under its old name it is tried again"
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"path": 1}'])
+def test_a_damaged_note_does_not_hold_up_the_rest(tmp_path: Path, content: bytes) -> None:
+    spool = Spool(tmp_path)
+    spool.put(Note("aa/1.dcm", "PACS", True))
+    (damaged,) = tmp_path.iterdir()
+    damaged.write_bytes(content)
+    spool.put(Note("aa/2.dcm", "PACS", True))
+    taken: list[Note] = []
+
+    assert spool.drain(taken.append)
+
+    assert taken == [Note("aa/2.dcm", "PACS", True)]
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [content]
+
+
+def test_a_note_that_another_process_took_is_passed_over(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.put(Note("aa/1.dcm", "PACS", True))
+    spool.put(Note("aa/2.dcm", "PACS", True))
+
+    def take_all(_: Note) -> None:
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+    assert spool.drain(take_all)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_first_put_looks_through_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Spool(tmp_path).put(Note("aa/1.dcm", "PACS", True))
+    spool = Spool(tmp_path)
+    spool.put(Note("aa/2.dcm", "PACS", True))
+    with monkeypatch.context() as patch:
+        patch.delattr(Path, "glob")
+        spool.put(Note("aa/3.dcm", "PACS", True))
+    assert [int(path.name[:12]) for path in sorted(tmp_path.iterdir())] == [1, 2, 3]

@@ -162,6 +162,15 @@ def test_a_series_with_fewer_vectors_is_incomplete_unless_a_gap_says_why(
     assert answering.incomplete_series(NEW) == ()
 
 
+def test_what_came_in_meanwhile_is_lacking_not_incomplete(answering: Catalogue) -> None:
+    fill(answering, 1)
+    receive(answering, 1, series=2)
+    embed(answering, 2)
+
+    assert answering.incomplete_series(NEW) == ()
+    assert answering.lacking_series(NEW).series_ids == (2,)
+
+
 def test_dropping_deletes_the_vectors_and_what_only_they_belonged_to(answering: Catalogue) -> None:
     fill(answering, 1, clip(1), clip(2))  # the first clip is that of both
     swap(answering)

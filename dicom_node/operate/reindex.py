@@ -7,6 +7,7 @@ where it was. A running node goes on with the old vectors until the swap, and fo
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,12 +82,12 @@ class Reindex:
         keep_encoder(self._parts.folder, self._model_id, source)
         catalogue.forget_gaps(self._model_id)  # another run may have had a worker without memory
         answers = former is None or former.model_id == self._model_id
-        verified = 0
+        verified: int | None = None  # not yet
         while True:
             seen = self._fill()
             if answers:
                 break
-            if not verified:
+            if verified is None:
                 self._build_graph()
                 verified = self._verify()
             elif catalogue.swap_generation(self._model_id, seen):
@@ -96,7 +97,7 @@ class Reindex:
             former="" if answers or former is None else former.version,
             embedded=self._done,
             gaps=catalogue.gaps(self._model_id),
-            verified=verified,
+            verified=verified or 0,
         )
 
     def _fill(self) -> int:
@@ -172,7 +173,8 @@ class Reindex:
             return 0  # it changed since: it is filled in the next round
         made = embedded.clips if embedded is not None else ()
         if reason:  # its files were damaged or lost since
-            self._catalogue.note_gap(self._model_id, series_id, series.revision, reason)
+            with suppress(UnknownKey):  # or it was forgotten
+                self._catalogue.note_gap(self._model_id, series_id, series.revision, reason)
             return 0
         if len(made) != len(kept):
             uid = series.series_instance_uid
@@ -209,8 +211,14 @@ def _run(parts: Parts, encoding: Encoding, *, share: float, advance: Advance) ->
 
 def former_encoder(parts: Parts) -> tuple[GenerationRow, Path]:
     """Return the generation that answered before, and its encoder; raises `NotKnown`."""
-    retired = [row for row in parts.catalogue.generations() if row.state is GenerationState.RETIRED]
-    former = max(retired, key=lambda row: row.answered_at or 0.0, default=None)
+    # FILLING after having answered: a way back that was interrupted.
+    gone = (GenerationState.ANSWERING, GenerationState.DROPPED)
+    answered = [
+        (row.answered_at, row)
+        for row in parts.catalogue.generations()
+        if row.answered_at is not None and row.state not in gone
+    ]
+    _, former = max(answered, key=lambda pair: pair[0], default=(0.0, None))
     if former is None:
         raise NotKnown("generation", "before this one", "there is nothing to go back to")
     kept = parts.folder.encoders / former.model_id

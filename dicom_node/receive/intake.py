@@ -64,6 +64,7 @@ class Intake:
         """
         header = read_header(dataset, str(meta.TransferSyntaxUID))
         check(header)
+        self._check_turn(asked_by)
         if is_own(header, dataset):
             log.debug("own_report_ignored", sop_instance_uid=header.sop_instance_uid)
             return None
@@ -85,6 +86,11 @@ class Intake:
             # Forgotten, or erased as part of a query, between the two: file gone, row new.
             self._store.write(dataset, complete)
         return None if recorded is None else recorded.receipt
+
+    def _check_turn(self, asked_by: str) -> None:
+        """Let a query wait for what is not yet catalogued: it would erase the file as its own."""
+        if asked_by and self._spool:
+            raise OutOfResources("what came while the database was away is still to be catalogued")
 
     def make_up(self) -> bool:
         """Catalogue what was kept while the database was away; tell whether there was anything.

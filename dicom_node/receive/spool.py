@@ -2,6 +2,7 @@
 
 Owns `spool/` in the data folder. The object itself lies in the store by then; a note makes sure
 that it is catalogued, in order of arrival, also after a restart. Making a row twice is harmless.
+A note that cannot be followed is set aside as `*.refused`: under its old name it is tried again.
 """
 
 import json
@@ -31,12 +32,20 @@ class Note:
     report: bool
 
 
+class _BadNote(Exception):
+    """A file in the spool that holds no note."""
+
+
 class Spool:
-    """Notes in the order in which they were put; safe for many threads, and for two processes."""
+    """Notes in the order in which they were put; safe for many threads, and for two processes.
+
+    Each process counts on from what it found: between two the order is not kept.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._last: int | None = None  # number of the newest note; None before the first put
 
     def __bool__(self) -> bool:
         """Tell whether any wait."""
@@ -54,8 +63,11 @@ class Spool:
     def put(self, note: Note) -> Receipt:
         """Keep a note, durable when this returns; raises OutOfResources."""
         with self._lock:
-            last = max((int(path.name[:12]) for path in self._folder.glob("*.json")), default=0)
-            path = self._folder / f"{last + 1:012}-{secrets.token_hex(4)}.json"
+            if self._last is None:
+                numbers = (int(path.name[:12]) for path in self._folder.glob("*.json"))
+                self._last = max(numbers, default=0)
+            self._last += 1
+            path = self._folder / f"{self._last:012}-{secrets.token_hex(4)}.json"
             try:
                 write_durably(path, json.dumps(asdict(note)).encode())
             except OSError as error:
@@ -65,19 +77,34 @@ class Spool:
     def drain(self, take: Callable[[Note], object]) -> bool:
         """Let `take` make the rows, oldest first; tell whether there were any.
 
-        What it refuses is logged and given up: the file stays in the store. When it raises anything
-        else, or OutOfResources, the rest waits.
+        What it refuses or cannot read is logged and its note set aside: the file stays in the
+        store. When it raises anything else, or OutOfResources, the rest waits.
         """
         paths = sorted(self._folder.glob("*.json"))
         for path in paths:
-            note = Note(**json.loads(path.read_bytes()))
             try:
-                take(note)
+                take(_read(path))
             except OutOfResources:
                 raise
-            except (ObjectRefused, FileNotFoundError) as error:
-                log.error("spooled_object_refused", path=note.relative_path, reason=str(error))
-            path.unlink(missing_ok=True)
+            except (ObjectRefused, OSError, _BadNote) as error:
+                _set_aside(path, error)
+            else:
+                path.unlink(missing_ok=True)
         if paths:
             log.warning("spool_drained", objects=len(paths))
         return bool(paths)
+
+
+def _read(path: Path) -> Note:
+    try:
+        return Note(**json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise _BadNote(f"it is no note: {error}") from error
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    """Let the notes behind this one through, and keep it: its object was acknowledged."""
+    aside = path.with_suffix(".refused")
+    with suppress(FileNotFoundError):  # another process was faster
+        path.rename(aside)
+        log.error("spooled_object_refused", note=aside.name, reason=str(error))
