@@ -70,9 +70,14 @@ class GraphOverMatrix:
                 self._waiting = np.concatenate([self._waiting, labels])
                 self._changed |= bool(len(new))
 
-    def _insert_waiting(self) -> None:
-        """Give every vector its node, and measure what effort the graph needs by then."""
-        with self._inserting:
+    def _insert_waiting(self, *, wait: bool = True) -> None:
+        """Give every vector its node, and measure what effort the graph needs by then.
+
+        Without `wait`, leave it to whoever inserts or builds just now, or comes next.
+        """
+        if not self._inserting.acquire(blocking=wait):
+            return
+        try:
             while self._lacks_nodes() and not self._stopped.is_set():
                 if self._graph is None or len(self._waiting) > max(_PUT, len(self._graph)):
                     self._build()
@@ -85,6 +90,8 @@ class GraphOverMatrix:
                 time.sleep(_PAUSE_S)
             if len(self._exact) > max(_GROWN * self._measured, self._config.exact_below):
                 self._measure()
+        finally:
+            self._inserting.release()
 
     def _lacks_nodes(self) -> bool:
         return bool(len(self._waiting) or (self._graph is None and len(self._exact)))

@@ -91,7 +91,7 @@ class HnswIndex(GraphOverMatrix):
 
     def _follow(self, catalogue: Catalogue) -> CaughtUp:
         with self._following:
-            unchecked, self._unchecked = self._unchecked, []
+            unchecked = self._unchecked[:]
             ids, bookmark = None, self._bookmark
             if bookmark is None:
                 bookmark = catalogue.bookmark()
@@ -110,6 +110,7 @@ class HnswIndex(GraphOverMatrix):
             self.remove(extra)
             self._read(catalogue, missing)
             self._bookmark = bookmark
+            del self._unchecked[: len(unchecked)]  # `add` may have appended more by now
             return CaughtUp(len(missing), len(extra))
 
     def _read(self, catalogue: Catalogue, ids: Ids) -> None:
@@ -156,7 +157,7 @@ class HnswIndex(GraphOverMatrix):
         keys = np.asarray(ids, dtype=np.int64)
         self._put(keys, halved(unit_rows(vectors, self.dim)))
         self._unchecked.append(keys)
-        self._insert_waiting()
+        self._insert_waiting(wait=False)
 
     def purge(self, ids: Ids) -> None:
         """Remove vectors, build the graph without them and write it in the place of the old."""

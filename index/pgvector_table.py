@@ -200,8 +200,10 @@ class GraphTable:
     def _autocommit(self) -> Iterator[Connection]:
         """Open a connection for what cannot be part of a transaction; it is not used again."""
         with self._catalogue.outside_transactions() as connection:
-            yield connection
-            connection.invalidate()  # its settings go with it
+            try:
+                yield connection
+            finally:
+                connection.invalidate()  # its settings and its lock go with it
 
     @contextmanager
     def _alone(self) -> Iterator[Connection | None]:
@@ -211,4 +213,4 @@ class GraphTable:
             if not connection.execute(_TRY_ALONE, name).scalar_one():
                 yield None
                 return
-            yield connection  # the lock goes with the connection
+            yield connection

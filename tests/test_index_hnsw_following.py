@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from catalogues import statements
 from graphs import CONFIG, COUNT, DIM, MODEL, assert_answers_like_the_oracle, fill, filled, reopen
 
 from index.catalogue import Catalogue
+from index.errors import DatabaseUnavailable
 from index.hnsw import HnswIndex
-from index.vectors import Effort
+from index.vectors import Effort, Ids
 
 
 @pytest.fixture
@@ -67,6 +69,51 @@ def test_what_was_added_for_a_study_that_is_gone_goes_too(
     assert index.candidates(vector, 1).ids[0] == 9_999
     assert index.catch_up(catalogue).removed == 1
     assert_answers_like_the_oracle(index, catalogue)
+
+
+def test_a_vector_is_added_while_another_thread_builds(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    index = reopen(catalogue, tmp_path / "vectors")
+    vector = np.eye(1, DIM, dtype=np.float32)
+    adds = Thread(target=index.add, args=(np.array([9_999]), vector), daemon=True)
+    with index._inserting:  # as whoever builds holds it
+        adds.start()
+        adds.join(10)
+        assert not adds.is_alive()
+        assert index.candidates(vector, 1).ids[0] == 9_999
+    index._insert_waiting()
+    assert (index.stats().nodes, index.stats().waiting) == (COUNT + 1, 0)
+
+
+def test_an_addition_is_checked_though_the_index_follows_meanwhile(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    index = reopen(catalogue, tmp_path / "vectors")
+
+    class Overtaken(list[Ids]):
+        def append(self, ids: Ids) -> None:
+            index.catch_up(catalogue)
+            super().append(ids)
+
+    index._unchecked = Overtaken()
+    index.add(np.array([9_999]), np.eye(1, DIM, dtype=np.float32))
+    assert index.catch_up(catalogue).removed == 1
+
+
+def test_an_addition_is_checked_once_the_catalogue_answers_again(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = reopen(catalogue, tmp_path / "vectors")
+    index.add(np.array([9_999]), np.eye(1, DIM, dtype=np.float32))
+
+    def fails(*_: object) -> None:
+        raise DatabaseUnavailable("sqlite:///similis.db", "test")
+
+    with monkeypatch.context() as patch, pytest.raises(DatabaseUnavailable):
+        patch.setattr(catalogue, "surviving", fails)
+        index.catch_up(catalogue)
+    assert index.catch_up(catalogue).removed == 1
 
 
 def test_the_effort_is_measured_and_kept(catalogue: Catalogue, tmp_path: Path) -> None:

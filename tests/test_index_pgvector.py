@@ -9,12 +9,14 @@ import pytest
 from catalogues import Clock, open_catalogue
 from postgres import Server, closed_connections
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from test_index_vectors import DIM, ids, unit
 
 from index.catalogue import Catalogue
 from index.config import IndexConfig
 from index.errors import ExtensionMissing
 from index.pgvector import PgVectorIndex
+from index.pgvector_table import GraphTable
 from index.vectors import Effort, ExactIndex, Ids, Vectors
 
 MODEL = "0123456789abcdef"
@@ -153,6 +155,18 @@ def test_a_graph_that_was_not_finished_is_built_again(
     assert filled.candidates(unit(5_000)[4], 1).ids.tolist() == [4]
     filled.catch_up(catalogue)
     assert filled.health() == ""
+
+
+def test_a_failed_build_lets_another_node_build(
+    filled: PgVectorIndex, catalogue: Catalogue
+) -> None:
+    table = GraphTable(catalogue, MODEL, DIM, CONFIG)
+    with pytest.raises(DBAPIError), table._alone() as connection:
+        assert connection is not None
+        connection.execute(text("SELECT 1 / 0"))
+    with catalogue.reading() as connection:
+        held = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert connection.execute(held).scalar_one() == 0
 
 
 def test_a_table_of_another_length_is_made_anew(

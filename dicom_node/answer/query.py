@@ -142,12 +142,16 @@ def _of_rows(search: Search, query: StudyVectors, rows: list[int], filters: Filt
 
 
 def _merged(rankings: Sequence[Ranking], k: int, model_id: str) -> Ranking:
-    """Return the best k of several rankings, each study once."""
+    """Return the best k of several rankings, each study and its near-duplicates once."""
     best: dict[str, Case] = {}
+    shown: set[str] = set()  # as a case or among its near-duplicates
     for case in sorted(
         (case for ranking in rankings for case in ranking.cases), key=lambda case: -case.score
     ):
-        best.setdefault(case.study_instance_uid, case)
+        uid = case.study_instance_uid
+        if uid not in shown and best.keys().isdisjoint(case.near_duplicates):
+            best[uid] = case
+            shown.update((uid, *case.near_duplicates))
     return Ranking(
         cases=tuple(replace(case, rank=n) for n, case in enumerate(islice(best.values(), k), 1)),
         complete=all(ranking.complete for ranking in rankings),
@@ -180,6 +184,8 @@ def similar_to_examples(
     """Rank the kept studies by likeness to some examples and unlikeness to others.
 
     The studies of no example are answered, nor those of their patients unless these are let in.
+    With several examples near-duplicates are cases of their own: one group may mix what is to be
+    left out with what is not.
     """
     if len(wanted) == 1 and not unwanted:
         return similar_to_vectors(search, wanted[0], filters)
@@ -189,9 +195,9 @@ def similar_to_examples(
     )
     query = replace(wanted[0], vectors=refined(toward, away), parts=())
     examples = (*wanted, *unwanted)
-    asked = filters.k
+    asked, apart = filters.k, replace(filters, near_duplicate=None)
     while True:
-        ranking = similar_to_vectors(search, query, replace(filters, k=min(asked, MAX_K)))
+        ranking = similar_to_vectors(search, query, replace(apart, k=min(asked, MAX_K)))
         others = [case for case in ranking.cases if not _is_own(case, examples, filters)]
         if len(others) >= filters.k or len(ranking.cases) < asked:
             kept = enumerate(others[: filters.k], start=1)
