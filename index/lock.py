@@ -24,14 +24,16 @@ class ReadWriteLock:
         """Hold the lock together with other readers."""
         with self._changed:
             # A stream of readers would otherwise keep a writer out for ever.
-            self._changed.wait_for(lambda: not self._writing and not self._waiting_writers)
+            while self._writing or self._waiting_writers:
+                self._changed.wait()
             self._readers += 1
         try:
             yield
         finally:
             with self._changed:
                 self._readers -= 1
-                self._changed.notify_all()
+                if self._waiting_writers:
+                    self._changed.notify_all()
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from index.config import IndexConfig
 from index.facets import Facets
 from index.gallery import conditions
 from index.hnsw import HnswIndex
-from index.models import Change
+from index.vector_models import Change
 from index.records import ClipRecord, Header, PatientKey, Query, SeriesFiles, StoredFile
 from index.rejections import Rejects
 
