@@ -15,7 +15,17 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from sqlalchemy import ARRAY, BigInteger, Compiled, Row, any_, bindparam, func, literal_column, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Compiled,
+    Row,
+    any_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 
 from index.changes import UNREAD, Bookmark, Changes
 from index.embeddings import chunks

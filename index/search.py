@@ -9,6 +9,7 @@ moment older.
 """
 
 from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -173,9 +174,9 @@ class Search:
             if _settled(query, best, float(max(unseen, default=-np.inf))):
                 return best
             if count == first and wanted.all_of:
-                everything = self._facets.allowed(wanted)
-                if len(everything) <= config.exact_below:
-                    return self._best(query, everything, exact=True)
+                few = self._facets.few_allowed(wanted, config.exact_below)
+                if few is not None:
+                    return self._best(query, few, exact=True)
             count = max(len(ids), count) * _GROWTH
         return None
 
