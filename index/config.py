@@ -21,7 +21,7 @@ class IndexConfig:
     ef_construction: int = 200
     ef_search: int = 100
     exact_below: int = 10_000
-    overfetch: int = 5
+    overfetch: int = 8
     max_candidates: int = 2_500
     build_threads: int = 1
     seed: int = 0

@@ -111,7 +111,8 @@ class Facets:
     def allowed(self, wanted: Conditions) -> Ids:
         """Return all ids that pass."""
         with self._lock.reading():
-            return self._ids[np.concatenate(list(self._passing(wanted)))]
+            ids: Ids = self._ids[np.concatenate(list(self._passing(wanted)))]
+            return ids
 
     def few_allowed(self, wanted: Conditions, most: int) -> Ids | None:
         """Return all ids that pass; None if there are more, which need not all be looked at."""

@@ -18,6 +18,7 @@ import numpy as np
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    ColumnElement,
     Compiled,
     Row,
     any_,
@@ -219,15 +220,16 @@ _OF_CASE = {
     **{column.key: column for column in _SHOWN},
 }
 _EACH = func.json_each(bindparam("ids")).table_valued("value").c.value
-# By dialect, an element of a list, and how many ids are given as one parameter.
+# By dialect: an element of a list, and how many ids are one parameter.
 _MIDDLE_SOURCE = {
     "sqlite": "json_extract(clip.sources, '$[' || (json_array_length(clip.sources) / 2) || ']')",
     "postgresql": "clip.sources ->> (json_array_length(clip.sources) / 2)",
 }
-_AMONG = {
-    "sqlite": (Embedding.id.in_(select(_EACH)), json.dumps),
-    "postgresql": (Embedding.id == any_(bindparam("ids", type_=ARRAY(BigInteger))), list),
+_AMONG: Mapping[str, ColumnElement[bool]] = {
+    "sqlite": Embedding.id.in_(select(_EACH)),
+    "postgresql": Embedding.id == any_(bindparam("ids", type_=ARRAY(BigInteger))),
 }
+_GIVEN: Mapping[str, Callable[[Sequence[int]], object]] = {"sqlite": json.dumps, "postgresql": list}
 
 
 class Gallery(Changes):
@@ -260,8 +262,8 @@ class Gallery(Changes):
 
     def case_rows(self, ids: Sequence[int], since: Bookmark) -> tuple[dict[int, CaseRow], int]:
         """Return by embedding id what a case tells, and how many changes are beyond a bookmark."""
-        _, given = _AMONG[self.engine.dialect.name]
-        found = self.glance(self._cases, ids=given(ids), position=since.position)
+        given = _GIVEN[self.engine.dialect.name](ids)
+        found = self.glance(self._cases, ids=given, position=since.position)
         rows = {row[0]: CaseRow(*row) for row in found}
         # Where there is no row to tell it.
         last = found or self.glance(self._unread, position=since.position)
@@ -271,7 +273,7 @@ class Gallery(Changes):
     def _cases(self) -> Compiled:
         """A statement that is made once: making it takes longer than running it."""
         dialect = self.engine.dialect
-        told = {
+        told: dict[str, Any] = {
             **_OF_CASE,
             "middle_source": literal_column(f"coalesce({_MIDDLE_SOURCE[dialect.name]}, '')"),
             "unread": UNREAD[dialect.name],
@@ -281,7 +283,7 @@ class Gallery(Changes):
             .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
             .join(Series, Clip.series_id == Series.id)
             .join(Study, Series.study_id == Study.id)
-            .where(_AMONG[dialect.name][0])
+            .where(_AMONG[dialect.name])
             .compile(dialect=dialect)
         )
 
