@@ -23,7 +23,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Compiled, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -154,20 +154,24 @@ def _begin_sqlite(connection: Connection) -> None:
 @contextmanager
 def _translated(engine: Engine) -> Iterator[None]:
     """Turn a driver's refusal into DatabaseUnavailable or CatalogueFull, without parameters."""
-    url = engine.url.set(query={}).render_as_string(hide_password=True)
     try:
         yield
     except PoolTimeout as error:
-        raise DatabaseUnavailable(url, "all connections are in use") from error
+        raise DatabaseUnavailable(_shown(engine), "all connections are in use") from error
     except DBAPIError as error:
         if not _is_refusal(error):
             raise
+        url = _shown(engine)
         # PostgreSQL's further lines may repeat values.
         reason = str(error.orig).partition("\n")[0].strip()
         if getattr(error.orig, "sqlstate", None) in _OVERTAKEN:
             raise Overtaken(url, reason) from error
         kind = CatalogueFull if any(text in reason for text in _FULL) else DatabaseUnavailable
         raise kind(url, reason) from error
+
+
+def _shown(engine: Engine) -> str:
+    return engine.url.set(query={}).render_as_string(hide_password=True)
 
 
 def _is_refusal(error: DBAPIError) -> bool:
@@ -200,6 +204,33 @@ class Database:
         """Open a transaction that only reads, and sees the rows of one moment."""
         with _translated(self.engine), self._reader.begin() as connection:
             yield connection
+
+    def glance(self, statement: Compiled, **values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of one statement, as the driver gives them, of one moment.
+
+        Past SQLAlchemy's execution, which costs more than a search spends on all the rest.
+        """
+        order = getattr(statement, "positiontup", None)  # where parameters have no names
+        parameters = values if order is None else tuple(values[name] for name in order)
+        driver = self.engine.dialect.loaded_dbapi
+        with _translated(self.engine), closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            try:
+                cursor.execute(statement.string, parameters)
+                return list(cursor.fetchall())
+            except driver.Error as error:
+                gone = self.engine.dialect.is_disconnect(error, connection, cursor)
+                if gone:
+                    connection.invalidate(error)
+                raise DBAPIError.instance(
+                    statement.string,
+                    None,  # parameters may be names of patients
+                    error,
+                    driver.Error,
+                    hide_parameters=True,
+                    connection_invalidated=gone,
+                    dialect=self.engine.dialect,
+                ) from error
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -6,7 +6,7 @@ that candidates are filtered without SQL. Follows the catalogue. About 60 bytes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from hashlib import blake2b
 from threading import Lock
 
@@ -23,6 +23,7 @@ from index.vectors import Ids
 Mask = NDArray[np.bool_]
 _REMEMBERED = 64  # tests per facet
 _FOLLOWED = 100_000  # changes read at a time
+_BLOCK = 65_536  # rows looked at before asking whether too many pass
 
 
 class Vocabulary:
@@ -110,8 +111,19 @@ class Facets:
     def allowed(self, wanted: Conditions) -> Ids:
         """Return all ids that pass."""
         with self._lock.reading():
-            rows = np.flatnonzero(self._shown[: self._end] & self._widest(wanted))
-            return self._ids[rows[self._pass(rows, wanted)]]
+            ids: Ids = self._ids[np.concatenate(list(self._passing(wanted)))]
+            return ids
+
+    def few_allowed(self, wanted: Conditions, most: int) -> Ids | None:
+        """Return all ids that pass; None if there are more, which need not all be looked at."""
+        found, count = [], 0
+        with self._lock.reading():
+            for rows in self._passing(wanted):
+                found.append(rows)
+                count += len(rows)
+                if count > most:
+                    return None
+            return self._ids[np.concatenate(found)]
 
     def studies(self, ids: Ids) -> Ids:
         """Return which study each id is of, as a number without other meaning; -1 if unknown."""
@@ -120,6 +132,13 @@ class Facets:
             return np.where(rows >= 0, self._study[rows], -1) if self._end else rows
 
     # --- under the lock ---------------------------------------------------------------------
+
+    def _passing(self, wanted: Conditions) -> Iterator[Ids]:
+        """Yield the rows that pass, block by block; at least once."""
+        for start in range(0, max(self._end, 1), _BLOCK):
+            block = slice(start, min(start + _BLOCK, self._end))
+            rows = np.flatnonzero(self._shown[block] & self._widest(wanted, block)) + start
+            yield rows[self._pass(rows, wanted)]
 
     def _pass(self, rows: Ids, wanted: Conditions) -> Mask:
         passed: Mask = self._shown[rows]
@@ -138,13 +157,13 @@ class Facets:
             passed &= ~same
         return passed
 
-    def _widest(self, wanted: Conditions) -> Mask | np.bool_:
-        """Tell of every row whether it meets the first condition, in one pass over its column."""
+    def _widest(self, wanted: Conditions, block: slice) -> Mask | np.bool_:
+        """Tell of all rows of a block whether they meet the first condition, in one pass."""
         if not wanted.all_of or len(wanted.all_of[0].facets) > 1:
             return np.True_
         first = wanted.all_of[0]
         passing = self._vocabularies[first.facets[0]].passing(first.key, first.test)
-        column = self._columns[first.facets[0]][: self._end]
+        column = self._columns[first.facets[0]][block]
         codes = np.flatnonzero(passing)
         return column == codes[0] if len(codes) == 1 else passing.take(column)
 

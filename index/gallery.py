@@ -6,15 +6,27 @@ rows of the catalogue. Knows no scores.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Compiled,
+    Row,
+    any_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 
 from index.changes import UNREAD, Bookmark, Changes
 from index.embeddings import chunks
@@ -22,7 +34,34 @@ from index.models import Clip, Embedding, Series, Study
 from index.records import PatientKey, Query
 from index.vectors import Ids
 
-AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+class CaseRow(NamedTuple):
+    """What the catalogue tells of the vector `id` and of its clip, series and study.
+
+    `middle_source`: of the clip's, "" where it has none; `unread`: changes since a bookmark.
+    """
+
+    id: int
+    kind: str
+    middle_source: str
+    series_instance_uid: str
+    modality: str
+    body_part_examined: str
+    series_description: str
+    study_instance_uid: str
+    guest: bool
+    study_date: str
+    study_description: str
+    institution_name: str
+    patient_id: str
+    issuer_of_patient_id: str
+    patient_birth_date: str
+    patient_sex: str
+    patient_age: str
+    unread: int
+
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]] | CaseRow
 
 _DAYS_OF_AGE = {"D": 1, "W": 7, "M": 30.4375, "Y": 365.25}  # PS3.5 section 6.2, AS
 
@@ -175,15 +214,22 @@ _OF_SERIES = select(Series.id, *_SHOWN).join_from(Series, Study, Series.study_id
 _OF_EMBEDDING = select(Embedding.id, Clip.series_id).join_from(
     Embedding, Clip, Embedding.clip_id == Clip.id
 )
-_CASE = (
-    select(Embedding.id, Clip.kind, Clip.sources, *_SHOWN)
-    .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
-    .join(Series, Clip.series_id == Series.id)
-    .join(Study, Series.study_id == Study.id)
-    .where(Embedding.id.in_(bindparam("ids", expanding=True)))
-)
-_CASES = {dialect: _CASE.add_columns(unread) for dialect, unread in UNREAD.items()}
-_NO_CASES = {dialect: select(unread) for dialect, unread in UNREAD.items()}
+_OF_CASE = {
+    "id": Embedding.id,
+    "kind": Clip.kind,
+    **{column.key: column for column in _SHOWN},
+}
+_EACH = func.json_each(bindparam("ids")).table_valued("value").c.value
+# By dialect: an element of a list, and how many ids are one parameter.
+_MIDDLE_SOURCE = {
+    "sqlite": "json_extract(clip.sources, '$[' || (json_array_length(clip.sources) / 2) || ']')",
+    "postgresql": "clip.sources ->> (json_array_length(clip.sources) / 2)",
+}
+_AMONG: Mapping[str, ColumnElement[bool]] = {
+    "sqlite": Embedding.id.in_(select(_EACH)),
+    "postgresql": Embedding.id == any_(bindparam("ids", type_=ARRAY(BigInteger))),
+}
+_GIVEN: Mapping[str, Callable[[Sequence[int]], object]] = {"sqlite": json.dumps, "postgresql": list}
 
 
 class Gallery(Changes):
@@ -214,15 +260,34 @@ class Gallery(Changes):
         table = np.array([tuple(pair) for pair in pairs], dtype=np.int64).reshape(-1, 2)
         return Members(table[:, 0], table[:, 1], {row.id: row for row in rows})
 
-    def case_rows(self, ids: Sequence[int], since: Bookmark) -> tuple[dict[int, AnyRow], int]:
+    def case_rows(self, ids: Sequence[int], since: Bookmark) -> tuple[dict[int, CaseRow], int]:
         """Return by embedding id what a case tells, and how many changes are beyond a bookmark."""
-        at, dialect = {"position": since.position}, self.engine.dialect.name
-        with self.reading() as connection:
-            rows = [
-                row
-                for part in chunks(ids)
-                for row in connection.execute(_CASES[dialect], {"ids": part, **at})
-            ]
-            # Counted with the last part: what changed between them must show.
-            last = rows[-1] if rows else connection.execute(_NO_CASES[dialect], at).one()
-        return {row.id: row for row in rows}, last.unread - len(since.seen)
+        given = _GIVEN[self.engine.dialect.name](ids)
+        found = self.glance(self._cases, ids=given, position=since.position)
+        rows = {row[0]: CaseRow(*row) for row in found}
+        # Where there is no row to tell it.
+        last = found or self.glance(self._unread, position=since.position)
+        return rows, last[0][-1] - len(since.seen)
+
+    @cached_property
+    def _cases(self) -> Compiled:
+        """A statement that is made once: making it takes longer than running it."""
+        dialect = self.engine.dialect
+        told: dict[str, Any] = {
+            **_OF_CASE,
+            "middle_source": literal_column(f"coalesce({_MIDDLE_SOURCE[dialect.name]}, '')"),
+            "unread": UNREAD[dialect.name],
+        }
+        return (
+            select(*(told[name] for name in CaseRow._fields))
+            .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
+            .join(Series, Clip.series_id == Series.id)
+            .join(Study, Series.study_id == Study.id)
+            .where(_AMONG[dialect.name])
+            .compile(dialect=dialect)
+        )
+
+    @cached_property
+    def _unread(self) -> Compiled:
+        dialect = self.engine.dialect
+        return select(UNREAD[dialect.name]).compile(dialect=dialect)

@@ -78,4 +78,4 @@ class Graph:
             labels, distances = self.nodes.knn_query(vector, k=wanted, num_threads=1)
         except RuntimeError:
             return None
-        return labels[0].astype(np.int64), np.float32(1.0) - distances[0]
+        return labels[0].view(np.int64), np.float32(1.0) - distances[0]

@@ -6,7 +6,7 @@ hnswlib may not be asked while it is added to; a plain lock would also keep read
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Condition
 
 
@@ -18,19 +18,25 @@ class ReadWriteLock:
         self._readers = 0
         self._writing = False
         self._waiting_writers = 0
+        self._shared = _Shared(self)
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """Hold the lock together with other readers."""
+        return self._shared
+
+    def begin_reading(self) -> None:
+        """Come in as a reader; `end_reading` must follow."""
         with self._changed:
             # A stream of readers would otherwise keep a writer out for ever.
-            self._changed.wait_for(lambda: not self._writing and not self._waiting_writers)
+            while self._writing or self._waiting_writers:
+                self._changed.wait()
             self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
+
+    def end_reading(self) -> None:
+        """Leave as a reader."""
+        with self._changed:
+            self._readers -= 1
+            if self._waiting_writers:
                 self._changed.notify_all()
 
     @contextmanager
@@ -49,3 +55,16 @@ class ReadWriteLock:
             with self._changed:
                 self._writing = False
                 self._changed.notify_all()
+
+
+class _Shared(AbstractContextManager[None]):
+    """A lock held by a reader: the same object for all, and faster than a generator."""
+
+    def __init__(self, lock: ReadWriteLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.begin_reading()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.end_reading()

@@ -16,24 +16,20 @@ class Rows:
     """Embedding id → row."""
 
     def __init__(self) -> None:
-        self._next = np.zeros(1024, dtype=np.int32)  # by id: row + 1, 0 where there is none
+        # By id + 1; what is first and last belongs to no id, so that all unknown ones end there.
+        self._rows = np.full(1024, -1, dtype=np.int32)
 
     def of(self, ids: Ids) -> Ids:
         """Return the rows of ids; -1 for unknown ones."""
-        inside = (ids >= 0) & (ids < len(self._next))
-        if inside.all():
-            return self._next[ids].astype(np.int64) - 1
-        rows = np.full(len(ids), -1, dtype=np.int64)
-        rows[inside] = self._next[ids[inside]].astype(np.int64) - 1
-        return rows
+        return self._rows.take(ids + 1, mode="clip").astype(np.int64)
 
     def put(self, ids: Ids, rows: Ids) -> None:
         """Say in which rows ids are; -1 for nowhere."""
         if not len(ids):
             return
-        needed = int(ids.max()) + 1
-        if needed > len(self._next):
-            grown = np.zeros(max(needed, 2 * len(self._next)), dtype=np.int32)
-            grown[: len(self._next)] = self._next
-            self._next = grown
-        self._next[ids] = rows + 1
+        needed = int(ids.max()) + 3
+        if needed > len(self._rows):
+            grown = np.full(max(needed, 2 * len(self._rows)), -1, dtype=np.int32)
+            grown[: len(self._rows)] = self._rows
+            self._rows = grown
+        self._rows[ids + 1] = rows

@@ -20,7 +20,7 @@ from index.changes import Bookmark
 from index.config import IndexConfig
 from index.errors import BadQuery
 from index.facets import Facets
-from index.gallery import AnyRow, Conditions, conditions
+from index.gallery import CaseRow, Conditions, conditions
 from index.near_duplicates import groups
 from index.records import Case, Query, Ranking
 from index.rerank import DEPTH, Found, rerank
@@ -103,7 +103,9 @@ class Search:
             raise BadQuery("vectors", "there are none")
         if query.parts and len(query.parts) != len(query.vectors):
             raise BadQuery("parts", f"there are {len(query.parts)}, one for each vector is needed")
-        query = replace(query, vectors=unit_rows(query.vectors, self._index.dim))
+        vectors = unit_rows(query.vectors, self._index.dim)
+        if vectors is not query.vectors:
+            query = replace(query, vectors=vectors)
         wanted = conditions(query)
         standing = self._facets.bookmark or self._facets.follow(self._catalogue)
         for _ in range(_ROUNDS):
@@ -130,7 +132,7 @@ class Search:
         if query.near_duplicate is None:
             best = self._best_studies(query, wanted)
             found, level = self._found(query, wanted, best, standing)
-            return _Ranked(best, _cases([(each,) for each in found]), level, whole=True)
+            return _Ranked(best, tuple(each.case for each in found), level, whole=True)
         asked = replace(query, k=query.k + 1)  # the last ends the group before it
         best = self._best_studies(asked, wanted)
         while True:
@@ -172,9 +174,9 @@ class Search:
             if _settled(query, best, float(max(unseen, default=-np.inf))):
                 return best
             if count == first and wanted.all_of:
-                everything = self._facets.allowed(wanted)
-                if len(everything) <= config.exact_below:
-                    return self._best(query, everything, exact=True)
+                few = self._facets.few_allowed(wanted, config.exact_below)
+                if few is not None:
+                    return self._best(query, few, exact=True)
             count = max(len(ids), count) * _GROWTH
         return None
 
@@ -238,13 +240,13 @@ def _cases(grouped: Sequence[Sequence[Found]]) -> tuple[Case, ...]:
     )
 
 
-def _case(rank: int, score: float, row: AnyRow, query_row: int) -> Case:
+def _case(rank: int, score: float, row: CaseRow, query_row: int) -> Case:
     return Case(
         rank=rank,
         score=score,
         study_instance_uid=row.study_instance_uid,
         series_instance_uid=row.series_instance_uid,
-        sop_instance_uid=row.sources[len(row.sources) // 2] if row.sources else "",
+        sop_instance_uid=row.middle_source,
         query_clip=query_row,
         kind=row.kind,
         modality=row.modality,

@@ -31,14 +31,17 @@ _NORM_TOLERANCE = 1e-3  # float16 rounding of a unit vector stays below this
 
 def unit_rows(vectors: ArrayLike, dim: int | None = None) -> Vectors:
     """Return vectors as float32 (N, D), or (1, D) for one; raises BadVector for any unfit row."""
-    rows = np.atleast_2d(np.ascontiguousarray(vectors, dtype=np.float32))
+    rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    if rows.ndim == 1:
+        rows = rows[None]
     if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
         raise BadVector(f"shape {rows.shape} does not fit (N, {dim or 'D'})")
     norms = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
-    if not np.isfinite(norms).all():
-        raise BadVector("it holds values that are not finite")
-    if (np.abs(norms - 1.0) > _NORM_TOLERANCE).any():
-        raise BadVector("it is not of unit length")
+    if not (np.abs(norms - 1.0) <= _NORM_TOLERANCE).all():
+        finite = np.isfinite(norms).all()
+        raise BadVector(
+            "it is not of unit length" if finite else "it holds values that are not finite"
+        )
     return rows
 
 

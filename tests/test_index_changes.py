@@ -17,9 +17,9 @@ from index.config import IndexConfig
 from index.facets import Facets
 from index.gallery import conditions
 from index.hnsw import HnswIndex
-from index.models import Change
 from index.records import ClipRecord, Header, PatientKey, Query, SeriesFiles, StoredFile
 from index.rejections import Rejects
+from index.vector_models import Change
 
 MODEL, DIM = "m" * 16, 8
 MODALITIES, PARTS = ("CT", "MR"), ("HEAD", "")
@@ -159,6 +159,9 @@ def assert_alike(
     passing = [key for key in ids.tolist() if wanted.pass_row(rows[key])]
     assert unread == 0
     assert sorted(facets.allowed(wanted).tolist()) == passing
+    few = facets.few_allowed(wanted, len(passing))
+    assert few is not None and sorted(few.tolist()) == passing
+    assert facets.few_allowed(wanted, len(passing) - 1) is None
     assert sorted(fresh.allowed(wanted).tolist()) == passing
     assert ids[facets.filtered(ids, wanted)].tolist() == passing
     studies = dict(zip(ids.tolist(), facets.studies(ids).tolist(), strict=True))
