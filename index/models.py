@@ -217,7 +217,7 @@ class Embedding(Base):
 
     id: Mapped[Key]
     clip_id: Mapped[int] = mapped_column(BIG, ForeignKey("clip.id", ondelete="CASCADE"))
-    model_id: Mapped[Uid]
+    model_id: Mapped[Uid] = mapped_column(index=True)
     revision: Mapped[int]
     decoder: Mapped[Label]
     vector: Mapped[bytes] = mapped_column(LargeBinary)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Table, func, insert, select, text
 
 from index.db import Database
 from index.errors import TargetNotEmpty, TransferDiffers
-from index.models import Base
+from index.tables import METADATA
 
 _BATCH = 1_000
 # Its numbers order the transactions of one database: followers of another begin anew.
@@ -52,7 +52,7 @@ def transfer(
     Raises TargetNotEmpty, TransferDiffers; then nothing was kept.
     """
     with source.writing() as reading, target.writing() as writing:
-        tables = [table for table in Base.metadata.sorted_tables if table.name not in _LEFT_BEHIND]
+        tables = [table for table in METADATA.sorted_tables if table.name not in _LEFT_BEHIND]
         for table in tables:
             if writing.execute(select(table).limit(1)).first() is not None:
                 raise TargetNotEmpty(target.engine.url.render_as_string(), table.name)
@@ -71,7 +71,7 @@ def row_count(source: Database) -> int:
     with source.reading() as connection:
         return sum(
             connection.execute(select(func.count()).select_from(table)).scalar_one()
-            for table in Base.metadata.sorted_tables
+            for table in METADATA.sorted_tables
             if table.name not in _LEFT_BEHIND
         )
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 
 from index.db import Database, connect, migrate, newest_schema
 from index.errors import DatabaseUnavailable, SchemaMismatch
-from index.generation import Generation
+from index.tables import METADATA
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -39,7 +39,7 @@ def test_migrated_schema_equals_the_models(engine: Engine) -> None:
     migrate(engine)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Generation.metadata) == []
+        assert compare_metadata(context, METADATA) == []
 
 
 def test_models_describe_the_same_table_text_as_the_migration(
@@ -47,7 +47,7 @@ def test_models_describe_the_same_table_text_as_the_migration(
 ) -> None:
     migrate(sqlite)
     modelled = connect(f"sqlite:///{tmp_path / 'modelled.db'}")
-    Generation.metadata.create_all(modelled)
+    METADATA.create_all(modelled)
     assert _schema(sqlite) == _schema(modelled)
 
 

@@ -94,7 +94,9 @@ def enter(catalogue: Catalogue, study: str, vectors: np.ndarray, patient: str) -
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
-    catalogue = open_catalogue(tmp_path, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    catalogue = open_catalogue(
+        f"sqlite:///{tmp_path / 'similis.db'}", lambda: datetime(2026, 1, 1, tzinfo=UTC)
+    )
     with closing(catalogue.engine.raw_connection()) as connection:  # the one pooled connection
         connection.cursor().execute("PRAGMA synchronous = OFF")
     return catalogue
@@ -127,10 +129,15 @@ def populate(catalogue: Catalogue) -> dict[str, np.ndarray]:
     return kept
 
 
+def halved(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(np.float16).astype(np.float32)
+
+
 def expected(kept: dict[str, np.ndarray], vector: np.ndarray, k: int) -> list[tuple[str, ...]]:
     """Rank every study by its best clip, then group in plain Python."""
-    best = {uid: clips[(clips @ vector).argmax()] for uid, clips in kept.items()}
-    order = sorted(best, key=lambda uid: (-round(float(best[uid] @ vector), 6), uid))
+    scores = {uid: halved(clips) @ vector for uid, clips in kept.items()}  # as indexes keep them
+    best = {uid: kept[uid][each.argmax()] for uid, each in scores.items()}
+    order = sorted(best, key=lambda uid: (-round(float(scores[uid].max()), 6), uid))
     rows = by_hand(np.array([best[uid] for uid in order]).tolist(), k)
     return [tuple(order[row] for row in group) for group in rows]
 

@@ -48,14 +48,7 @@ def status(
         return
     rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
     rows += [("generation", f"{each.version} {each.state}", "") for each in generations]
-    for what in ("studies", "series"):
-        rows += [(what, state, n) for state, n in getattr(counts, what).items()]
-    rows += [("guests", "of the studies", counts.guests)]
-    rows += [("instances", "", counts.instances), ("clips", "", counts.clips)]
-    for what in ("embeddings", "jobs", "reports"):
-        rows += [(what, key, n) for key, n in getattr(counts, what).items()]
-    rows += [("series skipped", reason, n) for reason, n in counts.skipped.items()]
-    print_table("Similis", ("what", "", "number"), rows)
+    print_table("Similis", ("what", "", "number"), rows + _rows(counts))
     if figures is not None:
         print_table("Vector index", ("what", "figure", "meaning"), index_rows(figures))
     if counts.quarantined:
@@ -64,6 +57,18 @@ def status(
             ("series", "reason"),
             [(q.series_instance_uid, q.reason) for q in counts.quarantined],
         )
+
+
+def _rows(counts: Counts) -> list[tuple[str, str, object]]:
+    rows: list[tuple[str, str, object]] = []
+    for what in ("studies", "series"):
+        rows += [(what, state, n) for state, n in getattr(counts, what).items()]
+    rows += [("guests", "of the studies", counts.guests)]
+    rows += [("instances", "", counts.instances), ("clips", "", counts.clips)]
+    for what in ("embeddings", "jobs", "reports"):
+        rows += [(what, key, n) for key, n in getattr(counts, what).items()]
+    rows += [("series skipped", reason, n) for reason, n in counts.skipped.items()]
+    return rows
 
 
 def _measured(parts: Parts, model: Model) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import numpy as np
 
 from dicom_node.answer.query import Example
 from dicom_node.errors import BadIdentity, NotUnderstood, ObjectRefused
-from dicom_node.receive.clips import Region
+from dicom_node.receive.clips import Embedded, Region
 from dicom_node.receive.header import read_file_header
 from dicom_node.receive.turns import Caller
 from dicom_node.receive.worker import Worker
 from index.errors import OtherGeneration
-from index.records import Header, PatientKey
+from index.records import ClipRecord, Header, PatientKey
 
 
 def embed_example(
@@ -45,10 +45,7 @@ def embed_example(
     embedded = [
         worker.embed(tuple(files), region=region, caller=caller) for files in series.values()
     ]
-    for part in embedded:
-        if part.model_id != model_id:
-            raise OtherGeneration(part.model_id, model_id)
-    clips = [clip for part in embedded for clip in part.clips]
+    clips = _clips_of(embedded, model_id)
     if first is None or not clips:
         faults = [f.reason for part in embedded for f in (*part.unreadable, *part.skipped)]
         raise NotUnderstood(f"nothing to compare with: {faults[0] if faults else 'no files'}")
@@ -59,6 +56,14 @@ def embed_example(
         parts=tuple(clip.parts for clip in clips),
         part_weight=None if region is None else 1.0,
     )
+
+
+def _clips_of(embedded: Sequence[Embedded], model_id: str) -> list[ClipRecord]:
+    """Return the clips, which a model must have made."""
+    for part in embedded:
+        if part.model_id != model_id:
+            raise OtherGeneration(part.model_id, model_id)
+    return [clip for part in embedded for clip in part.clips]
 
 
 def embed_examples(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from index.generation import Generation
+from index.tables import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Generation.metadata,  # all tables: it imports the others
+    target_metadata=METADATA,
     render_as_batch=True,  # SQLite alters a table by copying it
 )
 with context.begin_transaction():
