@@ -47,7 +47,7 @@ TAGS = frozenset(
     }
 )
 LEFT_OUT = frozenset({"occupation", "organism", "person", "racial group"})
-_BREED = re.compile(r"\bbreed$")  # hundreds, for veterinary use
+_BREED = re.compile(r"breed\b")  # thousands, for veterinary use
 _TAG = re.compile(r"\s*\(([a-z /]+)\)$")
 # What a full name says more than people do, in the order of taking it away.
 _SHORTER = (
