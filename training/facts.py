@@ -16,7 +16,7 @@ from training.manifest import Item
 from training.phrases import AGE_BANDS, DAYS
 
 _COMMENT_SEPARATOR = "|"
-_SENTENCE_END = re.compile(r"(?<=[a-z\")][.!?])\s+(?=[A-Z“\"])")
+_SENTENCE_END = re.compile(r"(?<=[A-Za-z\d)\"][A-Za-z)\"][.!?])\s+(?=[A-Z“\"])")
 _AGE = re.compile(r"(\d{3})([DWMY])")
 
 
