@@ -42,20 +42,18 @@ def write_out(description: str) -> str:
 
 def _once(description: str) -> str:
     """Replace from the left, the longest abbreviation first."""
-    pieces = [(match.group().lower(), match.span()) for match in _WORD.finditer(description)]
-    words = [*(word for word, _ in pieces), END]
-    written: list[str] = []
+    found = list(_WORD.finditer(description))
+    words = [*(match.group().lower() for match in found), END]
+    written = ""
     place, stayed = 0, False
-    while place < len(pieces):
+    while place < len(found):
         length, meaning = _meaning(words, place)
-        gap = ""
-        if place:
-            gap = description[pieces[place - 1][1][1] : pieces[place][1][0]]
-        keeps = stayed and not length and gap in _KEPT_BETWEEN
-        written += [gap if keeps else " ", *([" ".join(meaning)] if length else [words[place]])]
+        gap = description[found[place - 1].end() : found[place].start()] if place else ""
+        written += gap if stayed and not length and gap in _KEPT_BETWEEN else " "
+        written += " ".join(meaning) if length else words[place]
         stayed = not length
         place += length or 1
-    return "".join(written).strip()
+    return written.strip()
 
 
 def _meaning(words: list[str], place: int) -> tuple[int, tuple[str, ...]]:
