@@ -34,3 +34,15 @@ class BadCheckpoint(EncoderError):
 
     def __str__(self) -> str:
         return f"cannot use the checkpoint {self.path}: {self.reason}. {self.advice}"
+
+
+class BadText(EncoderError):
+    """A sentence that cannot be embedded; its text never repeats it, as it may name a patient."""
+
+    def __init__(self, reason: str, advice: str) -> None:
+        self.reason = reason
+        self.advice = advice
+        super().__init__(reason, advice)
+
+    def __str__(self) -> str:
+        return f"cannot use the text: {self.reason}. {self.advice}"

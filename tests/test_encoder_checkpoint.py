@@ -7,9 +7,7 @@ import torch
 
 from encoder.checkpoint import (
     CENTRE,
-    DESCRIPTION_FILE,
     SHIPPED,
-    TENSOR_FILE,
     WHITEN,
     Checkpoint,
     Description,
@@ -20,6 +18,7 @@ from encoder.checkpoint import (
 from encoder.config import PRESETS, EncoderConfig, Extent
 from encoder.errors import BadCheckpoint
 from encoder.model import initial_weights
+from encoder.tensor_folder import DESCRIPTION_FILE, TENSOR_FILE
 
 SMALL = EncoderConfig(
     width=24,
