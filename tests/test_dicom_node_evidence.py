@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pydicom.data
 import pytest
+from cases import case
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -104,7 +105,8 @@ def test_a_clip_is_traced_to_its_key_image() -> None:
     query = QueryEvidence(
         images=(first, second), query_clip_image=("1.2.3.4.6", "1.2.3.4.5", "1.2.3.4.6")
     )
-    assert [query.source(clip).header for clip in range(3)] == [second, first, second]
+    found = [query.source(case(1, 0.9, query_clip=clip)).image for clip in range(3)]
+    assert found == [second, first, second]
 
 
 @pytest.mark.parametrize("keyword", IDENTITY_UIDS)

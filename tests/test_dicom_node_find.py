@@ -277,8 +277,9 @@ def dictionaries() -> str:
 
 
 def masked(dump: str) -> str:
-    """Hide what depends on encoder and machine: scores, the encoder's hash, the snapshot."""
+    """Hide what depends on encoder and machine: scores, best slice, the encoder, the snapshot."""
     dump = dump.replace("\0", " ")
+    dump = re.sub(r"(\(0099,100b\) UI )\[[^]]+\] *#\s+\d+", r"\1[INSTANCE]", dump)
     dump = re.sub(r"(\(0099,10(?:02|0e)\) .. )\[?[0-9.]+\]?( *)", r"\1SCORE ", dump)
     dump = re.sub(r"(\(0099,1009\) LO )\[[^]]+\] *#\s+\d+", r"\1[SNAPSHOT]", dump)
     return re.sub(r"(\(0099,1008\) LO )\[[^]]+\] *#\s+\d+", r"\1[ENCODER]", dump)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from cases import case
 from pydicom.dataset import Dataset
 
 from dicom_node.answer import codes
@@ -16,7 +17,7 @@ from dicom_node.answer.tree import (
     age_band,
     measurement_report,
 )
-from index.records import Case, Ranking
+from index.records import Ranking
 
 ALGORITHM = Algorithm(name="Similis", version="1", manufacturer="Similis", trained=True)
 
@@ -28,26 +29,6 @@ def image(instance: str) -> Dataset:
     header.SOPInstanceUID = instance
     header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
     return header
-
-
-def case(rank: int, score: float, modality: str = "CT", query_clip: int = 0) -> Case:
-    return Case(
-        rank=rank,
-        score=score,
-        study_instance_uid=f"1.9.{rank}",
-        series_instance_uid=f"1.9.{rank}.1",
-        sop_instance_uid=f"1.9.{rank}.1.1",
-        query_clip=query_clip,
-        kind="still",
-        modality=modality,
-        body_part="",
-        study_date="",
-        study_description="",
-        patient_id=f"P{rank % 2}",
-        issuer_of_patient_id="",
-        patient_sex="",
-        patient_age="",
-    )
 
 
 CASES = (case(1, 0.85), case(2, 0.6, "MR", query_clip=1), case(3, 0.0123, "ZZ"))
@@ -84,11 +65,11 @@ def summary_lines(tree: Dataset) -> list[str]:
 
 
 def test_what_is_said_of_a_neighbour_is_said_of_another_subject() -> None:
-    for case in named(build(), codes.REFERENCE_CASE):
-        first = case.ContentSequence[0]
+    for group in named(build(), codes.REFERENCE_CASE):
+        first = group.ContentSequence[0]
         assert first.RelationshipType == "HAS OBS CONTEXT"
         assert first.ConceptNameCodeSequence[0].CodeValue == codes.SUBJECT_CLASS.value
-        assert len(named(case, codes.SUBJECT_UID)) == len(named(case, codes.SUBJECT_ID)) == 1
+        assert len(named(group, codes.SUBJECT_UID)) == len(named(group, codes.SUBJECT_ID)) == 1
 
 
 def test_cases_of_one_patient_share_a_subject_and_no_others_do() -> None:
