@@ -105,7 +105,7 @@ def test_a_clip_is_traced_to_its_key_image() -> None:
     query = QueryEvidence(
         images=(first, second), query_clip_image=("1.2.3.4.6", "1.2.3.4.5", "1.2.3.4.6")
     )
-    found = [query.source(case(1, 0.9, query_clip=clip)).image for clip in range(3)]
+    found = [query.source(case(1, 0.9, query_clip=clip)).image.header for clip in range(3)]
     assert found == [second, first, second]
 
 

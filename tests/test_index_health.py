@@ -37,7 +37,7 @@ def enter(catalogue: Catalogue, number: int, vector: np.ndarray, patient: str) -
 
 def open_hasty(folder: Path, clock: Clock) -> Catalogue:
     """Open a catalogue that need not survive a crash."""
-    catalogue = open_catalogue(folder, clock)
+    catalogue = open_catalogue(f"sqlite:///{folder / 'similis.db'}", clock)
     with closing(catalogue.engine.raw_connection()) as connection:  # the one pooled connection
         connection.cursor().execute("PRAGMA synchronous = OFF")
     return catalogue

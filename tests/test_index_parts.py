@@ -83,7 +83,7 @@ def test_parts_that_are_none_are_refused_and_nothing_is_kept(
 
 
 def kept(folder: Path) -> Catalogue:
-    catalogue = open_catalogue(folder, Clock())
+    catalogue = open_catalogue(f"sqlite:///{folder / 'similis.db'}", Clock())
     receive(catalogue, 1)
     catalogue.close_quiet(force=True)
     return catalogue
