@@ -34,7 +34,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_a_study_is_indexed_in_the_table_of_its_encoder(
-    start_node: Callable[..., Node], url: str, images: Path
+    url: str, start_node: Callable[..., Node], images: Path
 ) -> None:
     node = start_node(storage={"database_url": url})
     for path in sorted(images.iterdir()):

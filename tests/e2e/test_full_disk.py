@@ -14,7 +14,7 @@ from dicom_node.node import Node
 from training import phantoms
 
 OUT_OF_RESOURCES = 0xA700
-DISK_MB = 32
+DISK_MB = 64  # the encoder that answers is kept on it too, 24 of them
 CATALOGUE_MB = 2  # its journal grows while the store keeps to the minimum
 
 
