@@ -31,7 +31,7 @@ from sqlalchemy import (
 from index.changes import UNREAD, Bookmark, Changes
 from index.embeddings import chunks
 from index.models import Clip, Embedding, Series, Study
-from index.records import PatientKey, Query
+from index.records import Case, PatientKey, Query
 from index.vectors import Ids
 
 
@@ -142,8 +142,8 @@ def same_issuer(issuer: str, other: str) -> bool:
     return not issuer or other in (issuer, "")
 
 
-def same_patient(patient: PatientKey, row: AnyRow) -> bool:
-    """Tell whether a row is of a patient."""
+def same_patient(patient: PatientKey, row: AnyRow | Case) -> bool:
+    """Tell whether a row or a case is of a patient who has an id."""
     issuers = patient.issuer_of_patient_id, row.issuer_of_patient_id
     return bool(row.patient_id == patient.patient_id) and same_issuer(*issuers)
 

@@ -151,11 +151,14 @@ class Generations(Database):
 
     def delete_dropped(self) -> int:
         """Delete some vectors of a dropped generation, or its row when none is left; count."""
-        with self.writing() as connection:
-            dropped = select(Generation.model_id).where(_IS_DROPPED).limit(1)
+        dropped = select(Generation.model_id).where(_IS_DROPPED).limit(1)
+        with self.reading() as connection:  # a node asks all the time: no lock for nothing
             model_id = connection.execute(dropped).scalar_one_or_none()
-            if model_id is None:
-                return 0
+        if model_id is None:
+            return 0
+        with self.writing() as connection:
+            if connection.execute(dropped.where(Generation.model_id == model_id)).first() is None:
+                return 0  # begun again just now
             some = (
                 select(Embedding.id, Embedding.clip_id)
                 .where(Embedding.model_id == model_id)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dicom_node.config import Scope
 from index.catalogue import Catalogue
+from index.gallery import same_patient
 from index.matches import SeriesRow
 from index.parts import ClipParts
 from index.records import Case, PatientKey, Query, Ranking, StudyVectors
@@ -207,15 +208,15 @@ def similar_to_examples(
 
 def _is_own(case: Case, examples: Sequence[Example], filters: Filters) -> bool:
     """Whether a case is of an example's study or patient; an issuer counts where both have one."""
-    for example in examples:
-        patient = example.patient
-        issuers = {patient.issuer_of_patient_id, case.issuer_of_patient_id} - {""}
-        same = bool(patient.patient_id) and patient.patient_id == case.patient_id
-        if case.study_instance_uid == example.study_instance_uid:
-            return True
-        if same and len(issuers) <= 1 and not filters.same_patient:
-            return True
-    return False
+    return any(
+        case.study_instance_uid == example.study_instance_uid
+        or (
+            not filters.same_patient
+            and example.patient.patient_id != ""
+            and same_patient(example.patient, case)
+        )
+        for example in examples
+    )
 
 
 def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ranking:
