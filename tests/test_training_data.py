@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -51,10 +53,23 @@ def test_what_was_cached_is_not_read_again(items: tuple[Item, ...], tmp_path: Pa
     assert prepare(items[1:], tmp_path, side=32).fingerprint != first.fingerprint
 
 
+def test_files_written_anew_with_the_same_pixels_are_the_same_images(
+    items: tuple[Item, ...], tmp_path: Path
+) -> None:
+    still = next(item for item in items if item.kind is Kind.STILL)
+    copy = tmp_path / still.files[0].name
+    shutil.copyfile(still.files[0], copy)
+    first = prepare([replace(still, files=(copy,))], tmp_path, side=32)
+    os.utime(copy, (0, 0))
+    again = prepare([replace(still, files=(copy,))], tmp_path, side=32)
+    assert again.folder != first.folder
+    assert again.fingerprint == first.fingerprint
+
+
 def test_a_cache_cut_short_while_it_was_written_is_made_anew(
     items: tuple[Item, ...], tmp_path: Path
 ) -> None:
-    folder = tmp_path / prepare(items, tmp_path, side=32).fingerprint
+    folder = prepare(items, tmp_path, side=32).folder
     (folder / "index.json").unlink()
     (folder / "pixels.bin").write_bytes(b"half")
     assert len(prepare(items, tmp_path, side=32)) == len(items)
@@ -103,5 +118,5 @@ def test_only_the_train_split_is_trained_on(items: tuple[Item, ...], tmp_path: P
     images: Images = images_of(items, small_config(Method.MAE), tmp_path)
     expected = [item.path for item in items if item.split == "train"]
     assert [entry.path for entry in images.entries] == expected
-    index = json.loads((tmp_path / images.fingerprint / "index.json").read_text())
+    index = json.loads((images.folder / "index.json").read_text())
     assert index["entries"][0]["path"] == expected[0]

@@ -2,7 +2,9 @@
 
 Owns: the cache of pre-resized arrays, what it is named by, unreadable items. Does not own: what is
 cut out of them (`views`), readers (`reading`).
-Each array is what the encoder would see, only larger: `normalise` has been applied.
+Each array is what the encoder would see, only larger: `normalise` has been applied. A cache is
+found by names, sizes and times of files, and known by its pixels: copied files are read anew, but
+a run that began with them goes on.
 """
 
 import hashlib
@@ -23,7 +25,7 @@ from training.errors import ModalityExcluded, TrainingError
 from training.manifest import Item
 from training.reading import read_largest, stop_if_too_many, why_unreadable
 
-FORMAT = 2
+FORMAT = 3
 MAX_FRAMES = 320
 EXCLUDED = frozenset({"MR"})  # the modality that shows what the encoder makes of the unseen
 _PIXELS, _INDEX = "pixels.bin", "index.json"
@@ -47,10 +49,15 @@ class Entry:
 
 
 class Images:
-    """The cached arrays, mapped and not loaded; safe to read from several threads."""
+    """The cached arrays, mapped and not loaded; safe to read from several threads.
 
-    def __init__(self, folder: Path, entries: Sequence[Entry], unreadable: Sequence[str]) -> None:
-        self.folder, self.fingerprint = folder, folder.name
+    The same `fingerprint` means the same pixels of the same items.
+    """
+
+    def __init__(
+        self, folder: Path, fingerprint: str, entries: Sequence[Entry], unreadable: Sequence[str]
+    ) -> None:
+        self.folder, self.fingerprint = folder, fingerprint
         self.entries = tuple(entries)
         self.unreadable = tuple(unreadable)
         self._bytes = np.memmap(folder / _PIXELS, dtype=np.uint8, mode="r")
@@ -89,7 +96,7 @@ def prepare(
 
     Raises TooManyUnreadable as `reading.stop_if_too_many` does; fewer are skipped and counted.
     """
-    folder = cache / _fingerprint(items, side)
+    folder = cache / _name(items, side)
     if not (folder / _INDEX).exists():
         folder.mkdir(parents=True, exist_ok=True)
         _write(items, folder, side, advance)
@@ -98,11 +105,11 @@ def prepare(
         Entry(**{**e, "kind": Kind(e["kind"]), "shape": tuple(e["shape"])})
         for e in index["entries"]
     ]
-    return Images(folder, entries, index["unreadable"])
+    return Images(folder, index["fingerprint"], entries, index["unreadable"])
 
 
-def _fingerprint(items: Sequence[Item], side: int) -> str:
-    """Name the cache by what is in it: files, rules of reading and the size asked for."""
+def _name(items: Sequence[Item], side: int) -> str:
+    """Name the cache by what it is made of: files, rules of reading and the size asked for."""
     digest = hashlib.sha256(f"{FORMAT} {RULES} {side} {MAX_FRAMES}".encode())
     for item in items:
         for file in item.files:
@@ -114,7 +121,7 @@ def _fingerprint(items: Sequence[Item], side: int) -> str:
 def _write(items: Sequence[Item], folder: Path, side: int, advance: Callable[[], None]) -> None:
     entries: list[Entry] = []
     unreadable: list[str] = []
-    offset = 0
+    offset, digest = 0, hashlib.sha256()
     with (folder / _PIXELS).open("wb") as file:
         for item, (clip, reason) in zip(items, _read_all(items, side), strict=True):
             advance()
@@ -123,9 +130,15 @@ def _write(items: Sequence[Item], folder: Path, side: int, advance: Callable[[],
                 continue
             pixels = _quantised(clip)
             entries.append(_entry(item, clip, pixels, offset))
+            digest.update(json.dumps(asdict(entries[-1])).encode())
+            digest.update(pixels)
             offset += file.write(pixels.tobytes())
     stop_if_too_many(unreadable, len(items))
-    index = {"entries": [asdict(entry) for entry in entries], "unreadable": unreadable}
+    index = {
+        "fingerprint": digest.hexdigest()[:16],
+        "entries": [asdict(entry) for entry in entries],
+        "unreadable": unreadable,
+    }
     beside = folder / f"{_INDEX}.writing"
     beside.write_text(json.dumps(index), encoding="utf-8")
     beside.rename(folder / _INDEX)  # last: a cache without an index does not exist

@@ -83,8 +83,7 @@ def seen(images: Images, items: dict[str, Item], row: Row) -> Images:
         and e.modality != row.without
         and row.only in ("", e.modality)
     ]
-    folder = images.folder
-    return Images(folder, entries, images.unreadable)
+    return Images(images.folder, images.fingerprint, entries, images.unreadable)
 
 
 def trained(row: Row, images: Images, tflop: float, folder: Path) -> Path:
