@@ -47,13 +47,21 @@ def test_the_shipped_encoder_is_a_trained_tiny_one_and_says_what_trained_it() ->
     assert shipped.description.name == "similis-tiny-distilled"
     assert shipped.description.trained
     assert shipped.description.config == PRESETS["tiny"]
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 25_000_000
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir() if path.is_file()) < 25_000_000
     card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"`{model_id(shipped)}`" in card
 
 
 def test_the_shipped_encoder_has_the_same_id_on_every_machine() -> None:
     assert model_id(load()) == "4abb65629b3957be"
+
+
+def test_an_encoder_trained_by_self_supervision_alone_lies_beside_it() -> None:
+    alone = load(SHIPPED / "self-supervised")
+    assert alone.description.name == "similis-nano-joint"
+    assert alone.description.trained
+    card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"`{model_id(alone)}`" in card
 
 
 def test_what_is_saved_loads_with_the_same_id(tmp_path: Path) -> None:
