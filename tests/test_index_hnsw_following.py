@@ -1,7 +1,5 @@
 """An index that follows: beside queries, in another process, and after a crash."""
 
-import subprocess
-import sys
 from pathlib import Path
 from threading import Thread
 
@@ -13,7 +11,7 @@ from graphs import CONFIG, COUNT, DIM, MODEL, assert_answers_like_the_oracle, fi
 from index.catalogue import Catalogue
 from index.errors import DatabaseUnavailable
 from index.hnsw import HnswIndex
-from index.vectors import Effort, Ids
+from index.vectors import Effort, Ids, Vectors
 
 
 @pytest.fixture
@@ -125,42 +123,38 @@ def test_the_effort_is_measured_and_kept(catalogue: Catalogue, tmp_path: Path) -
     assert (second._efforts, second._measured) == (first._efforts, COUNT)
 
 
-SAVE_AND_DIE = """
-import os, sys
-from datetime import UTC, datetime
-from pathlib import Path
-from index import graph_file
-from index.catalogue import Catalogue
-from index.config import IndexConfig
-from index.db import connect
-from index.hnsw import HnswIndex
+class Interrupted(HnswIndex):
+    """An index that is asked to stop at the first comparison, as by a node that goes down."""
 
-folder, step = Path(sys.argv[1]), int(sys.argv[2])
-catalogue = Catalogue(connect(f"sqlite:///{folder / 'similis.db'}"), lambda: datetime.now(UTC))
-index = HnswIndex.open(
-    folder / "vectors", catalogue, model_id=sys.argv[3], dim=int(sys.argv[4]),
-    config=IndexConfig(exact_below=0),
-)
-steps = iter(range(step))
+    comparisons = 0
 
-def dies(path):
-    if next(steps, None) is None:
-        os.kill(os.getpid(), 9)
-    whole(path)
-
-whole, graph_file._sync = graph_file._sync, dies
-index.save()
-"""
+    def among(self, vectors: Vectors, ids: Ids) -> Vectors:
+        self.comparisons += 1
+        self.interrupt()
+        return super().among(vectors, ids)
 
 
-@pytest.mark.parametrize("step", range(3))
-def test_a_kill_at_any_step_of_a_save_leaves_a_good_file(
-    catalogue: Catalogue, tmp_path: Path, step: int
+def test_neither_measuring_nor_compacting_holds_up_a_stop(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reopen(catalogue, tmp_path / "vectors").save()
-    fill(catalogue, 20, series=2)
-    command = [sys.executable, "-c", SAVE_AND_DIE, tmp_path, step, MODEL, DIM]
-    assert subprocess.run([str(part) for part in command], check=False).returncode == -9
-    index = reopen(catalogue, tmp_path / "vectors")
-    assert index.opened.rebuilt_because == ""
-    assert_answers_like_the_oracle(index, catalogue)
+    monkeypatch.setattr("index.calibration._ROWS", 10)
+    index = Interrupted.open(
+        tmp_path / "vectors", catalogue, model_id=MODEL, dim=DIM, config=CONFIG
+    )
+    assert index.comparisons == 1, "of the forty that all rows would take"
+    assert index._measured == 0
+
+    index.remove(index.ids()[: COUNT * 3 // 4])
+    graph = index._graph
+    index.compact()
+    assert index._graph is graph, "it is built anew at the next start"
+    assert_answers_like_the_oracle(index, remaining(catalogue, index))
+
+
+def remaining(catalogue: Catalogue, index: HnswIndex) -> Catalogue:
+    """Delete from the catalogue what the index no longer has."""
+    gone = np.setdiff1d(catalogue.embedding_ids(MODEL), index.ids())
+    statement = f"DELETE FROM embedding WHERE id IN ({','.join(map(str, gone.tolist()))})"
+    with catalogue.writing() as connection:
+        connection.exec_driver_sql(statement)
+    return catalogue

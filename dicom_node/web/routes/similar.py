@@ -1,36 +1,23 @@
-"""`…/similar`: the kept cases that look like a kept study or series, or like what is posted.
+"""`GET …/similar`: the kept cases that look like a kept study or series, as C-FIND answers them."""
 
-The kept ones are answered as C-FIND by example answers them. What is posted is embedded and
-forgotten.
-"""
+from collections.abc import Mapping
+from typing import Annotated
 
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any
-
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 
 from dicom_node.answer import private
 from dicom_node.answer.element import dataset_of
-from dicom_node.answer.find import case_answers, similar_answers
+from dicom_node.answer.find import similar_answers
 from dicom_node.answer.identifier import Identifier
-from dicom_node.answer.query import similar_to_vectors
-from dicom_node.answer.question import Question, read_filters, read_scope
-from dicom_node.answer.response import Asked
 from dicom_node.config import Scope
-from dicom_node.errors import NotUnderstood, ObjectRefused, QueryRefused
-from dicom_node.operate.example import embed_example
-from dicom_node.receive.header import read_file_header
-from dicom_node.web.accept import Accepted, Range
-from dicom_node.web.dicom_json import DATA_SETS, MEDIA_TYPE, DicomJson, as_json
+from dicom_node.web.dicom_json import DATA_SETS, DicomJson, as_json
 from dicom_node.web.failures import Problem, problem, responses
 from dicom_node.web.keys import check_text, identifier_of, keywords_of
-from dicom_node.web.service import EXAMPLE, Service, Uid, WebService
-from dicom_node.web.upload import BODIES, Upload, received
+from dicom_node.web.service import Service, Uid, WebService
 from index.attributes import Level
-from index.parts import PartPlace
+from index.vectors import Effort
 
 router = APIRouter(tags=["similar"])
 
@@ -43,7 +30,6 @@ _OF_STUDY = (
 _OF_SERIES = (
     "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances",
 )  # fmt: skip
-_JSON = "application/json"
 _FIELDS = {Level.STUDY: _OF_STUDY, Level.SERIES: _OF_STUDY + _OF_SERIES}
 
 
@@ -57,22 +43,34 @@ class Wanted(BaseModel):
     body_part: str = Field("", max_length=16, description="as CHEST")
     sex: str = Field("", max_length=16, description="PatientSex, as F")
     date: str = Field("", max_length=32, description="StudyDate or a range: 20240101-20241231")
+    age: str = Field("", max_length=16, description="years at the study: 45, 0-12, 65- or -12")
+    institution: str = Field("", max_length=64, description="InstitutionName")
+    description: str = Field(
+        "", max_length=64, description="words of the description of study or series"
+    )
     min_score: float | None = Field(None, ge=-1, le=1, description="lowest cosine")
     scope: Scope = Field(
         Scope.OTHER_PATIENTS, description=f"{', '.join(Scope)}; ALL lets the patient's own in"
     )
+    effort: Effort = Field(Effort.NORMAL, description=f"{', '.join(Effort)}: how hard to look")
 
     def keys(self) -> dict[str, str]:
         """Return the standard matching keys that say the same."""
         keys = {
             "Modality": self.modality, "BodyPartExamined": self.body_part, "PatientSex": self.sex,
-            "StudyDate": self.date,
+            "StudyDate": self.date, "InstitutionName": self.institution,
+            "StudyDescription": self.description,
         }  # fmt: skip
         return {keyword: check_text(text) for keyword, text in keys.items() if text}
 
     def own_keys(self) -> dict[private.PrivateElement, object]:
         """Return the private ones."""
-        keys: dict[private.PrivateElement, object] = {private.SCOPE: self.scope.value}
+        keys: dict[private.PrivateElement, object] = {
+            private.SCOPE: self.scope.value,
+            private.EFFORT: self.effort.upper(),
+        }
+        if self.age:
+            keys[private.AGE_RANGE] = check_text(self.age)
         if self.k is not None:
             keys[private.MAXIMUM_RESULTS] = self.k
         if self.min_score is not None:
@@ -124,107 +122,15 @@ def _similar(
     level: Level,
     example: dict[private.PrivateElement, str],
 ) -> DicomJson:
-    identifier = _identifier(level, wanted, example)
+    identifier = asked(level, wanted, example)
     answers = similar_answers(identifier, service.find, is_listening=lambda: True)
     return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
 
 
-def _identifier(
-    level: Level, wanted: WantedFields, example: dict[private.PrivateElement, str]
+def asked(
+    level: Level, wanted: WantedFields, example: Mapping[private.PrivateElement, str]
 ) -> Identifier:
+    """Return the identifier of a C-FIND that asks the same."""
     told = [*_FIELDS[level], *keywords_of(wanted.includefield)]
     keys = dict.fromkeys(told, "") | wanted.keys()
-    return identifier_of(level, keys, wanted.own_keys() | example)
-
-
-@dataclass(frozen=True, slots=True)
-class SimilarCase:
-    """A kept study: its series, instance and part that match best, and who shows the same."""
-
-    rank: int
-    score: float
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    kind: str
-    modality: str
-    body_part: str
-    study_date: str
-    study_description: str
-    patient_sex: str
-    patient_age: str
-    query_part: PartPlace | None
-    case_part: PartPlace | None
-    near_duplicates: tuple[str, ...]
-
-
-class SimilarCases(BaseModel):
-    """The cases in rank order, and which encoder ranked them."""
-
-    model_id: str
-    encoder: str
-    cases: list[SimilarCase]
-
-
-_CASES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "the cases as JSON, or as `GET …/similar` answers them where that is asked",
-        "content": DATA_SETS[200]["content"],
-    },
-    **responses(406, 408, 413, 415, 422, 507),
-}
-
-
-@router.post("/similar", openapi_extra=BODIES, responses=_CASES, response_model=SimilarCases)
-async def similar_to_files(
-    service: Service,
-    request: Request,
-    accepted: Accepted,
-    wanted: Annotated[WantedFields, Query()],
-) -> SimilarCases | DicomJson:
-    """Rank the kept studies by likeness to the files of one study, of which nothing is kept.
-
-    The answer is `application/json` unless `application/dicom+json` is preferred.
-    """
-    media_type = _chosen(accepted)
-    if any(wanted.includefield) and media_type != MEDIA_TYPE:
-        raise QueryRefused(f"includefield: it goes with Accept: {MEDIA_TYPE}")
-    async with received(request, service) as upload:
-        return await run_in_threadpool(_like_files, service, upload, wanted, media_type)
-
-
-def _chosen(accepted: tuple[Range, ...]) -> str:
-    for each in accepted:
-        for media_type in filter(each.takes, (_JSON, MEDIA_TYPE)):
-            if not each.is_multipart:
-                return media_type
-    raise HTTPException(406, f"cases are {_JSON} or {MEDIA_TYPE}")
-
-
-def _like_files(
-    service: WebService, upload: Upload, wanted: WantedFields, media_type: str
-) -> SimilarCases | DicomJson:
-    identifier = _identifier(Level.STUDY, wanted, {})
-    answer = service.find.answer
-    filters = replace(read_filters(identifier, answer), near_duplicate=answer.near_duplicate)
-    scope = read_scope(identifier)
-    if scope not in (Scope.ALL, Scope.OTHER_PATIENTS):
-        raise QueryRefused("the scope of posted files is ALL or OTHER_PATIENTS")
-    paths = upload.files()
-    for number, path in enumerate(paths, start=1):
-        try:
-            read_file_header(path)
-        except ObjectRefused as error:
-            raise NotUnderstood(f"part {number}: {error.reason}") from error
-    answering = service.find.current()
-    model = answering.model
-    example = embed_example(service.worker, paths, model_id=model.model_id, caller=EXAMPLE)
-    ranking = similar_to_vectors(answering.search, example, filters)
-    if media_type == MEDIA_TYPE:
-        question = Question(study=example.study_instance_uid, scope=scope, filters=filters)
-        asked = Asked(question, example.study_instance_uid, ranking, model.version)
-        answers = case_answers(identifier, asked, service.find)
-        return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
-    names = [each.name for each in fields(SimilarCase)]
-    cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
-    return SimilarCases(model_id=ranking.model_id, encoder=model.version, cases=cases)
+    return identifier_of(level, keys, wanted.own_keys() | dict(example))
