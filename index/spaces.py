@@ -131,9 +131,7 @@ class Spaces(Database):
 
     def delete_words(self, space_id: str) -> int:
         """Delete some vectors of a space, or its row when none is left; count."""
-        some = (
-            select(Embedding.id).where(Embedding.model_id == space_id).limit(_DELETED_AT_A_TIME)
-        )
+        some = select(Embedding.id).where(Embedding.model_id == space_id).limit(_DELETED_AT_A_TIME)
         with self.writing() as connection:
             ids = connection.execute(some).scalars().all()
             if not ids:
@@ -145,7 +143,5 @@ class Spaces(Database):
 def _lacking(space: Space) -> Select[int]:
     """Select, as SQL, the ids of the image vectors that have none in a space."""
     words = aliased(Embedding)
-    has_words = exists().where(
-        words.clip_id == Embedding.clip_id, words.model_id == space.space_id
-    )
+    has_words = exists().where(words.clip_id == Embedding.clip_id, words.model_id == space.space_id)
     return select(Embedding.id).where(Embedding.model_id == space.image_model_id, ~has_words)
