@@ -38,6 +38,11 @@ class Space:
     version: str
     dim: int
 
+    @property
+    def model_id(self) -> str:
+        """What its vectors lie under, as those of a model."""
+        return self.space_id
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageVectors:

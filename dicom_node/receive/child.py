@@ -2,14 +2,14 @@
 
 Owns the pipe and what becomes of a process that is slow, dies or talks nonsense. Parent and child
 speak JSON and raw bytes: a child that a hostile file took over can say nothing that its parent
-would execute. Does not own what is asked (`worker`, `answer.words`).
+would execute. Does not own what is asked (`worker`, `words.process`).
 """
 
 import json
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -52,27 +52,34 @@ class Child(ABC):
         """Start the process again after it was lost, by `_start`."""
 
     def _ask(
-        self, request: dict[str, object], understand: Understand[Answer], caller: Caller | None
+        self,
+        request: dict[str, object],
+        understand: Understand[Answer],
+        caller: Caller | None,
+        data: bytes = b"",
     ) -> Answer:
         """Put one question to a living process; end it where no answer comes, or a senseless one.
 
-        `understand` takes the two parts of an answer.
+        `data` goes after the request, if there is any; `understand` takes the two parts of an
+        answer.
         """
+        messages = [json.dumps(request).encode(), *([data] if data else [])]
         limit_s = self._limit_s
         if caller is None:
             with self._turns.own():
-                return self._ask_in_turn(request, understand, limit_s)
+                return self._ask_in_turn(messages, understand, limit_s)
         with self._turns.caller(caller.wait_s):
-            return self._ask_in_turn(request, understand, min(limit_s, caller.limit_s))
+            return self._ask_in_turn(messages, understand, min(limit_s, caller.limit_s))
 
     def _ask_in_turn(
-        self, request: dict[str, object], understand: Understand[Answer], limit_s: float
+        self, messages: Sequence[bytes], understand: Understand[Answer], limit_s: float
     ) -> Answer:
         if self._process is None or not self._process.is_alive():
             self._restart()
         try:
             with self._conversation(limit_s) as connection:
-                connection.send_bytes(json.dumps(request).encode())
+                for message in messages:
+                    connection.send_bytes(message)
                 reply = json.loads(connection.recv_bytes(REPLY_BYTES))
                 if "error" in reply:
                     raise WorkerFailed(reply["error"])
