@@ -27,6 +27,7 @@ _FORMS = {
     "DA": re.compile(r"\d{8}"),
     "TM": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
 }
+_AGE = re.compile(r"[0-9]{1,3}")
 _LATEST = {"DA": "99999999", "TM": "235959.999999"}
 
 Column = ColumnElement[str]
@@ -84,6 +85,22 @@ def value_range(text: str, *, vr: str, keyword: str) -> tuple[str | None, str | 
     if not (first or last) or not all(form.fullmatch(part) for part in (first, last) if part):
         raise BadQuery(keyword, f"it is no {'date' if vr == 'DA' else 'time'} or range of them")
     return first or None, last + latest[len(last) :] if last else None
+
+
+def age_range(text: str, *, field: str) -> tuple[int | None, int | None]:
+    """Read an age in years or a range: `45`, `0-12`, `65-`, `-12`, ends included; raises BadQuery.
+
+    Attribute matching knows no range of ages (PS3.4 C.2.2.2.5); the search does.
+    """
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    if not dash:
+        last = first
+    if not (first or last) or not all(_AGE.fullmatch(part) for part in (first, last) if part):
+        raise BadQuery(field, "no age or range in years, as 12 or 0-12")
+    youngest, oldest = (int(part) if part else None for part in (first, last))
+    if youngest is not None and oldest is not None and youngest > oldest:
+        raise BadQuery(field, "the first age is above the last")
+    return youngest, oldest
 
 
 def _text(column: Column, value: str, attribute: Attribute) -> ColumnElement[bool]:

@@ -66,12 +66,18 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]] | CaseRow
 _DAYS_OF_AGE = {"D": 1, "W": 7, "M": 30.4375, "Y": 365.25}  # PS3.5 section 6.2, AS
 
 
+def whole_years(age: str) -> int | None:
+    """Return the whole years of an age string (AS), None for what is none."""
+    if len(age) != 4 or not age[:3].isdecimal() or age[3] not in _DAYS_OF_AGE:
+        return None
+    number = int(age[:3])
+    return number if age[3] == "Y" else int(number * _DAYS_OF_AGE[age[3]] / 365.25)
+
+
 def age_years(row: AnyRow) -> str:
     """Return the age at the study in whole years, by PatientAge or by the dates; "" if unknown."""
-    stated: str = row.patient_age
-    if len(stated) == 4 and stated[:3].isdecimal() and stated[3] in _DAYS_OF_AGE:
-        number = int(stated[:3])
-        return str(number if stated[3] == "Y" else int(number * _DAYS_OF_AGE[stated[3]] / 365.25))
+    if (stated := whole_years(row.patient_age)) is not None:
+        return str(stated)
     try:
         born, seen = (
             datetime.strptime(date, "%Y%m%d") for date in (row.patient_birth_date, row.study_date)

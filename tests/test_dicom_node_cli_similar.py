@@ -66,6 +66,33 @@ def test_several_examples_are_asked_at_once_and_none_is_its_own_answer(
 
 
 @pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        (["--age", "50-60", "--sex", "o", "--date", "20240101-", "--effort", "exact"], 3),
+        (["--age", "0-12"], 0),
+        (["--sex", "f"], 0),
+        (["--date", "-19991231"], 0),
+        (["--institution", "elsewhere"], 0),
+        (["--description", "phantom ct", "--effort", "fast"], 2),
+        (["--description", "phantom dx"], 1),
+    ],
+)
+def test_filters_say_which_cases_may_be_answered(
+    library: Library, filters: list[str], count: int
+) -> None:
+    said = similis("similar", library.ct_uids[0], *filters, "--json", data=library.data)
+    assert len(cases_of(said)) == count
+
+
+@pytest.mark.parametrize(
+    "option", [["--age", "12-0"], ["--age", "old"], ["--date", "soon"], ["--effort", "hard"]]
+)
+def test_a_filter_that_makes_no_sense_is_bad_usage(library: Library, option: list[str]) -> None:
+    said = similis("similar", library.ct_uids[0], *option, data=library.data, expect=2)
+    assert option[0] in said.stderr
+
+
+@pytest.mark.parametrize(
     ("region", "complaint"),
     [
         (["--slice", "9"], "0 of 2 files have the Instance Number 9"),

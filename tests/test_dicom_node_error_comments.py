@@ -32,6 +32,7 @@ LONGEST = {
     "bad.field": KEYWORD,
     "bad.reason": "",  # checked where it is raised
     "', '.join(Scope)": "ALL, OTHER_PATIENTS, SAME_MODALITY, SAME_BODYPART",
+    "', '.join(Effort).upper()": "FAST, NORMAL, EXACT",
     "_MAXIMUM_UIDS": "500",
     "_MAXIMUM_VALUES": "500",
     "TEXT_LENGTH": str(TEXT_LENGTH),

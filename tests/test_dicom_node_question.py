@@ -57,6 +57,8 @@ STUDIES = (
     ("same dx", 9, 1, "C", "F", "ACC2"),
     ("prior", 1, 1, "A", "F", ""),
 )
+STUDY_OF_NOBODY = "1.2.3"
+AGES = {"A": "040Y", "B": "008Y", "C": "030M"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,8 @@ def push(folder: Path, ct: int, dx: int, patient: str, sex: str, accession: str)
     for dataset, path in zip(datasets, paths, strict=True):
         dataset.StudyInstanceUID = datasets[0].StudyInstanceUID
         dataset.PatientSex, dataset.AccessionNumber = sex, accession
+        dataset.PatientAge, dataset.InstitutionName = AGES[patient], f"Spital Zürich {patient}"
+        dataset.SeriesDescription = f"Series of {patient}"
         dataset.PatientName = f"Müller^{patient}"
         dataset.SpecificCharacterSet = "ISO_IR 100"
         dataset.save_as(path)
@@ -169,6 +173,18 @@ def test_below_study_level_without_an_example_it_is_an_ordinary_query(library: L
     [
         ({"PatientSex": "M"}, {}, ["same ct"]),
         ({"PatientSex": "O"}, {}, []),
+        ({"PatientAge": "008Y"}, {}, ["same ct"]),
+        ({"PatientAge": "002Y"}, {}, ["same dx"]),
+        ({}, {"AGE_RANGE": "3-"}, ["same ct"]),
+        ({}, {"AGE_RANGE": "2-8"}, ["same ct", "same dx"]),
+        ({"InstitutionName": "SPITAL zürich b"}, {}, ["same ct"]),
+        ({"InstitutionName": "Spital"}, {}, []),
+        ({"StudyDescription": "*PHANTOM*"}, {}, ["same ct", "same dx"]),
+        ({"StudyDescription": "of*phant B"}, {}, ["same ct"]),
+        ({"StudyDescription": "Phantom", "SeriesDescription": "c of"}, {}, ["same dx"]),
+        ({"StudyDescription": "knee"}, {}, []),
+        ({}, {"EFFORT": "EXACT"}, ["same ct", "same dx"]),
+        ({}, {"EFFORT": "FAST"}, ["same ct", "same dx"]),
         ({}, {"SCOPE": "ALL"}, ["prior", "same ct", "same dx"]),
         ({}, {"SCOPE": "OTHER_PATIENTS"}, ["same ct", "same dx"]),
         ({}, {"SCOPE": "SAME_MODALITY", "QUERY_SERIES": "ct"}, ["same ct", "same dx"]),
@@ -183,7 +199,8 @@ def test_filters_and_scopes(
     if "QUERY_SERIES" in named:
         named["QUERY_SERIES"] = query.series[0]
 
-    final, answers = library.ask(identifier(StudyInstanceUID="", Modality="", **keys), **named)
+    asked = identifier(StudyInstanceUID="", Modality="", SpecificCharacterSet="ISO_IR 192", **keys)
+    final, answers = library.ask(asked, **named)
 
     assert final.Status == 0x0000
     assert sorted(library.names(answers)) == expected
@@ -210,6 +227,9 @@ def test_values_that_come_as_un_are_converted(library: Library) -> None:
         ({"QUERY_SERIES": "1.2\\1.3"}, "Query Series Instance UID is not one UID"),
         ({"SCOPE": "NEAR"}, "scopes are ALL, OTHER_PATIENTS, SAME_MODALITY, SAME_BODYPART"),
         ({"SCOPE": "SAME_MODALITY"}, "the example has no single modality, name one of its seri"),
+        ({"EFFORT": "HARD"}, "efforts are FAST, NORMAL, EXACT"),
+        ({"AGE_RANGE": "12-0"}, "Patient Age Range: the first age is above the last"),
+        ({"AGE_RANGE": "young"}, "Patient Age Range: no age or range in years, as 12 or 0-12"),
         ({"MAXIMUM_RESULTS": b"\0\0"}, "Maximum Results is not a positive number"),
         ({"MAXIMUM_RESULTS": b"\1"}, "Maximum Results cannot be read as US"),
         ({"SCORE": b"0.5 "}, "Similarity Score cannot be read as FD"),
@@ -223,6 +243,27 @@ def test_a_private_key_that_makes_no_sense_is_refused_with_the_reason(
     elements = {"QUERY_STUDY": library.studies["query"].uid} | elements
 
     final, answers = library.ask(identifier(StudyInstanceUID=""), **elements)
+
+    assert (final.Status, answers) == (0xA900, [])
+    assert final.ErrorComment.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"PatientAge": "010M", "AGE_RANGE": "0-1"}, "PatientAge and a range of ages are one too"),
+        ({"PatientAge": "0Y"}, "PatientAge is no age, as 045Y is"),
+        ({"InstitutionName": "Spital*"}, "InstitutionName takes one value without wildcards"),
+        ({"StudyDescription": "kn?e"}, "words of a description hold no ? and no backslash"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
+def test_a_filter_that_makes_no_sense_is_refused_with_the_reason(
+    library: Library, keys: dict[str, str], reason: str
+) -> None:
+    own = {name: keys.pop(name) for name in ("AGE_RANGE",) if name in keys}
+
+    final, answers = library.ask(identifier(StudyInstanceUID=STUDY_OF_NOBODY, **keys), **own)
 
     assert (final.Status, answers) == (0xA900, [])
     assert final.ErrorComment.startswith(reason)

@@ -71,6 +71,11 @@ def test_patients_are_named_only_where_that_is_asked_for(library: Library) -> No
         ({"modality": "CT", "min_score": 0.9999}, ["twin"]),
         ({"modality": "CT", "sex": "o"}, ["twin", "other"]),
         ({"modality": "CT", "sex": "F"}, []),
+        ({"modality": "CT", "age": "50-60", "effort": "exact"}, ["twin", "other"]),
+        ({"modality": "CT", "age": "-55"}, []),
+        ({"modality": "CT", "institution": "elsewhere"}, []),
+        ({"modality": "CT", "description": "phantom ct"}, ["twin", "other"]),
+        ({"modality": "CT", "description": "phantom dx"}, []),
         ({"modality": "MR", "date": "19000101-19000102"}, []),
     ],
 )
@@ -105,6 +110,7 @@ def test_a_series_is_answered_with_the_nearest_series_of_each_study(library: Lib
     [
         "k=0", "k=many", "min_score=2", "date=yesterday", "scope=EVERYONE", "modality=C*",
         "wishes=3", "includefield=Nothing", "body_part=%00",
+        "age=young", "age=9-3", "age=%00", "effort=hard", "institution=St*", "description=kn%3Fe",
     ],
 )  # fmt: skip
 def test_a_bad_parameter_is_refused_with_a_sentence(library: Library, query: str) -> None:

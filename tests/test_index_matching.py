@@ -13,7 +13,7 @@ from postgres import closed_connections
 
 from index.attributes import ATTRIBUTES
 from index.catalogue import Catalogue
-from index.criteria import Key, value_range
+from index.criteria import Key, age_range, value_range
 from index.errors import BadQuery
 from index.matching import Selection
 from index.records import Header, StoredFile
@@ -274,3 +274,20 @@ def test_a_linked_report_is_for_those_who_may_have_it(catalogue: Catalogue) -> N
     opaque = ["opaque.dcm", "opaque.9.dcm"]
     assert files() == files("opaque", "another") == opaque
     assert set(files("linked")) == {*opaque, "linked.dcm", "linked.9.dcm"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("45", (45, 45)), ("0-12", (0, 12)), (" 65 - ", (65, None)), ("-12", (None, 12)),
+     ("7-7", (7, 7))],
+)  # fmt: skip
+def test_an_age_or_a_range_of_ages_has_both_ends(
+    text: str, expected: tuple[int | None, int | None]
+) -> None:
+    assert age_range(text, field="age") == expected
+
+
+@pytest.mark.parametrize("text", ["-", "old", "045Y", "1-2-3", "-1-5", "12-0", "1000", "4.5", "٤٥"])
+def test_what_is_no_range_of_ages_is_refused(text: str) -> None:
+    with pytest.raises(BadQuery, match="age"):
+        age_range(text, field="age")

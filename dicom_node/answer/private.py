@@ -43,10 +43,12 @@ MAXIMUM_RESULTS = PrivateElement(0x0C, "US", "MaximumResults", "Maximum Results"
 SCOPE = PrivateElement(0x0D, "CS", "SimilarityScope", "Similarity Scope")
 SCORE_TEXT = PrivateElement(0x0E, "DS", "SimilarityScoreText", "Similarity Score as Text")
 REASON = PrivateElement(0x0F, "LT", "SimilarityReason", "Similarity Reason")
+EFFORT = PrivateElement(0x10, "CS", "SearchEffort", "Search Effort")
+AGE_RANGE = PrivateElement(0x11, "SH", "PatientAgeRange", "Patient Age Range")
 
 ELEMENTS = (
     RANK, SCORE, QUERY_STUDY, QUERY_SERIES, QUERY_INSTANCE, QUERY_TEXT, METRIC, ENCODER, SNAPSHOT,
-    BEST_SERIES, BEST_INSTANCE, MAXIMUM_RESULTS, SCOPE, SCORE_TEXT, REASON,
+    BEST_SERIES, BEST_INSTANCE, MAXIMUM_RESULTS, SCOPE, SCORE_TEXT, REASON, EFFORT, AGE_RANGE,
 )  # fmt: skip
 
 

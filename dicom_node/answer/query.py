@@ -19,11 +19,12 @@ from index.parts import ClipParts
 from index.records import Case, PatientKey, Query, Ranking, StudyVectors
 from index.refine import refined
 from index.search import MAX_K, Search
+from index.vectors import Effort
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What an answer may contain, None lets everything pass; `part_weight` as in `Query`."""
+    """What an answer may contain, None lets everything pass; every field as in `Query`."""
 
     k: int
     modality: str | None = None
@@ -31,6 +32,11 @@ class Filters:
     patient_sex: str | None = None
     date_from: str | None = None
     date_to: str | None = None
+    age_from_years: int | None = None
+    age_to_years: int | None = None
+    institution: str | None = None
+    description: str | None = None
+    effort: Effort = Effort.NORMAL
     same_patient: bool = False
     minimum_score: float | None = None
     part_weight: float = 0.0
@@ -234,6 +240,11 @@ def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ra
             patient_sex=filters.patient_sex,
             date_from=filters.date_from,
             date_to=filters.date_to,
+            age_from_years=filters.age_from_years,
+            age_to_years=filters.age_to_years,
+            institution=filters.institution,
+            description=filters.description,
+            effort=filters.effort,
             exclude_patient=None if filters.same_patient else example.patient,
             exclude_study_uid=example.study_instance_uid,
             min_score=filters.minimum_score,

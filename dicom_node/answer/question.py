@@ -15,9 +15,12 @@ from dicom_node.config import Answer, Scope
 from dicom_node.errors import QueryRefused
 from dicom_node.text import is_uid
 from index.attributes import Level
-from index.criteria import value_range
+from index.criteria import age_range, value_range
+from index.gallery import whole_years
+from index.vectors import Effort
 
 EXAMPLES = (private.QUERY_STUDY, private.QUERY_SERIES, private.QUERY_INSTANCE)
+_DESCRIPTIONS = ("StudyDescription", "SeriesDescription")
 _IS_LENGTH = 12  # PS3.5 6.2
 
 
@@ -48,7 +51,7 @@ def asks_for_similar(identifier: Identifier) -> bool:
 def read_question(identifier: Identifier, answer: Answer, sentence: str = "") -> Question:
     """Return what a query asks, beside a sentence found elsewhere than in the private block.
 
-    Raises `QueryRefused`, or `BadQuery` for its date.
+    Raises `QueryRefused`, or `BadQuery` for a range.
     """
     text = sentence or identifier.private(private.QUERY_TEXT)
     study, series, instance = (_uid(identifier, element) for element in EXAMPLES)
@@ -97,13 +100,14 @@ def _accession_number(identifier: Identifier) -> str:
 
 
 def read_filters(identifier: Identifier, answer: Answer) -> Filters:
-    """Return what a query asks of the cases; raise `QueryRefused`, or `BadQuery` for its date."""
+    """Return what a query asks of the cases; raise `QueryRefused`, or `BadQuery` for a range."""
     dates = identifier.text("StudyDate")
     date_from, date_to = (
         value_range(dates, vr="DA", keyword="StudyDate")
         if "StudyDate" in identifier.valued
         else (None, None)
     )
+    youngest, oldest = _ages(identifier)
     return Filters(
         k=min(_maximum(identifier, answer.k), answer.maximum_k),
         modality=_code(identifier, "ModalitiesInStudy") or _code(identifier, "Modality"),
@@ -111,6 +115,11 @@ def read_filters(identifier: Identifier, answer: Answer) -> Filters:
         patient_sex=_code(identifier, "PatientSex"),
         date_from=date_from,
         date_to=date_to,
+        age_from_years=youngest,
+        age_to_years=oldest,
+        institution=_single(identifier, "InstitutionName") or None,
+        description=_words(identifier) or None,
+        effort=_effort(identifier),
         same_patient=read_scope(identifier) is Scope.ALL,
         minimum_score=_score(identifier, answer.minimum_score),
         part_weight=answer.part_weight,
@@ -129,6 +138,35 @@ def _single(identifier: Identifier, keyword: str) -> str:
 
 def _code(identifier: Identifier, keyword: str) -> str | None:
     return _single(identifier, keyword).upper() or None
+
+
+def _ages(identifier: Identifier) -> tuple[int | None, int | None]:
+    """Return the ages asked for in whole years: of a range, or that of one age string."""
+    stated, text = _single(identifier, "PatientAge"), identifier.private(private.AGE_RANGE)
+    if text and not stated:
+        return age_range(text, field=private.AGE_RANGE.name)
+    years = whole_years(stated)
+    if stated and text:
+        raise QueryRefused("PatientAge and a range of ages are one too many", keyword="PatientAge")
+    if stated and years is None:
+        raise QueryRefused("PatientAge is no age, as 045Y is", keyword="PatientAge")
+    return years, years
+
+
+def _words(identifier: Identifier) -> str:
+    """Return what must occur in a description; between words `*` is as good as a space."""
+    texts = (identifier.text(k).replace("*", " ") for k in _DESCRIPTIONS if k in identifier.valued)
+    words = " ".join(texts)
+    if set(words) & set("?\\"):
+        raise QueryRefused("words of a description hold no ? and no backslash")
+    return words
+
+
+def _effort(identifier: Identifier) -> Effort:
+    text = identifier.private(private.EFFORT)
+    if text and text.lower() not in set(Effort):
+        raise QueryRefused(f"efforts are {', '.join(Effort).upper()}")
+    return Effort(text.lower()) if text else Effort.NORMAL
 
 
 def read_scope(identifier: Identifier) -> Scope:

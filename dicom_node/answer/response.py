@@ -50,11 +50,22 @@ COMPUTED: dict[str, tuple[Level, Callable[[Match], Value]]] = {
 }
 # Keys of every response, whatever the match.
 _CONTROL = frozenset({"SpecificCharacterSet", "QueryRetrieveLevel", "RetrieveAETitle"})
-# Besides the unique keys, which name the example or nothing: what filters the neighbours.
-FILTERS = frozenset(
-    {"AccessionNumber", "StudyDate", MODALITIES_IN_STUDY, "Modality", "BodyPartExamined",
-     "PatientSex"}
-)  # fmt: skip
+# Keys of a query by example that name the example, or nothing.
+_NAMES = frozenset({"AccessionNumber", *UNIQUE_KEYS.values()})
+_WORDS = "words that all occur in it or in the description of the {}, whatever the capitals"
+# What filters the neighbours, and how it is matched. There is no range of ages and no matching of
+# words in PS3.4 C.2.2.2: a range is private, words are more than a single value would match.
+FILTERS = {
+    "StudyDate": "range",
+    MODALITIES_IN_STUDY: "single value",
+    "Modality": "single value",
+    "BodyPartExamined": "single value",
+    "PatientSex": "single value",
+    "PatientAge": "single value, of which the whole years count",
+    "InstitutionName": "single value, whatever the capitals",
+    "StudyDescription": _WORDS.format("series"),
+    "SeriesDescription": _WORDS.format("study"),
+}
 _LO_LENGTH = 64  # PS3.5 Table 6.2-1
 
 
@@ -153,7 +164,7 @@ class SimilarResponder(Responder):
     ) -> None:
         super().__init__(identifier, retrieve_ae_title=retrieve_ae_title)
         self._asked = asked
-        self._matched = FILTERS | set(UNIQUE_KEYS.values())
+        self._matched = _NAMES.union(FILTERS)
         self._known |= _OF_CASE.keys() | {"StudyComments"}
         self._of_case = {
             self._tags[keyword]: source
@@ -200,6 +211,7 @@ class SimilarResponder(Responder):
             private.BEST_INSTANCE: case.sop_instance_uid,
             private.SCOPE: question.scope.value,
             private.SCORE_TEXT: f"{case.score:.4f}",
+            private.EFFORT: question.filters.effort.upper(),
         }
 
 

@@ -1,12 +1,24 @@
 """`similis similar`: which kept cases look like this study, or like these files?"""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dicom_node.answer.query import Filters, similar_to_examples, similar_to_study
+from dicom_node.cli.filters import (
+    AgeOption,
+    BodyPartOption,
+    DateOption,
+    DescriptionOption,
+    EffortOption,
+    InstitutionOption,
+    ModalityOption,
+    SamePatientOption,
+    SexOption,
+    filters_of,
+)
 from dicom_node.cli.options import (
     ConfigOption,
     DataOption,
@@ -24,6 +36,7 @@ from dicom_node.parts import Parts, existing_parts
 from dicom_node.receive.clips import Region
 from index.parts import PartPlace
 from index.records import Case, Ranking
+from index.vectors import Effort
 
 _COLUMNS = (
     "rank", "score", "modality", "body part", "date", "description", "most alike", "study",
@@ -47,14 +60,27 @@ NotOption = Annotated[
 _UID_END = 12  # characters of a UID that tell the instances of a study apart
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Files and folders that are wanted, or a region of them, and such that are not."""
+
+    wanted: list[Path]
+    region: Region | None
+    unwanted: list[Path]
+
+
 def similar(
     example: ExampleArgument,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Cases at most.")] = None,
-    modality: Annotated[str | None, typer.Option(help="Only this modality, as CT.")] = None,
-    body_part: Annotated[str | None, typer.Option(help="Only this body part, as CHEST.")] = None,
-    same_patient: Annotated[
-        bool, typer.Option("--same-patient", help="Let the patient's own studies in.")
-    ] = False,
+    modality: ModalityOption = None,
+    body_part: BodyPartOption = None,
+    sex: SexOption = None,
+    age: AgeOption = "",
+    date: DateOption = "",
+    institution: InstitutionOption = None,
+    description: DescriptionOption = None,
+    effort: EffortOption = Effort.NORMAL,
+    same_patient: SamePatientOption = False,
     slice_number: SliceOption = None,
     box: BoxOption = "",
     unlike: NotOption = None,
@@ -66,22 +92,28 @@ def similar(
 
     Files of several studies are several examples; --not takes examples of what is not wanted.
     """
-    region, asked = _region(slice_number, box), files_or_uid(example)
-    _check_usage(asked, region, unlike)
-    parts = existing_parts(configured(config, data))
-    answer = parts.config.answer
-    filters = Filters(
-        k=k or answer.k,
-        modality=modality and modality.upper(),
-        body_part=body_part and body_part.upper(),
+    asked = _asked(example, slice_number, box, unlike or [])
+    settings = configured(config, data)
+    filters = filters_of(
+        settings.answer,
+        k=k,
+        modality=modality,
+        body_part=body_part,
+        sex=sex,
+        age=age,
+        date=date,
+        institution=institution,
+        description=description,
+        effort=effort,
         same_patient=same_patient,
-        minimum_score=answer.minimum_score,
-        part_weight=answer.part_weight,
-        near_duplicate=answer.near_duplicate,
     )
+    _answer(existing_parts(settings), asked, filters, json=json)
+
+
+def _answer(parts: Parts, asked: _Files | str, filters: Filters, *, json: bool) -> None:
     model = answering_model(parts)
     try:
-        ranking = _ranked(parts, asked, filters, region, unlike or [])
+        ranking = _ranked(parts, asked, filters)
     finally:
         parts.close()
     _print(ranking, json)
@@ -89,12 +121,18 @@ def similar(
         typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
 
 
-def _check_usage(asked: list[Path] | str, region: Region | None, unlike: list[Path] | None) -> None:
-    """Refuse what does not go together."""
-    if region is not None and isinstance(asked, str):
-        raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
+def _asked(
+    example: list[str], slice_number: int | None, box: str, unlike: list[Path]
+) -> _Files | str:
+    """Return what cases are to be like, be it a study that is kept; refuse what does not fit."""
+    asked, region = files_or_uid(example), _region(slice_number, box)
     if unlike and (region is not None or isinstance(asked, str)):
         raise typer.BadParameter("--not goes with examples that are files, without slice or box")
+    if not isinstance(asked, str):
+        return _Files(asked, region, unlike)
+    if region is not None:
+        raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
+    return asked
 
 
 def _region(slice_number: int | None, box: str) -> Region | None:
@@ -108,16 +146,10 @@ def _region(slice_number: int | None, box: str) -> Region | None:
     return Region(slice_number, (x, y, width, height) if box else None)
 
 
-def _ranked(
-    parts: Parts,
-    asked: list[Path] | str,
-    filters: Filters,
-    region: Region | None,
-    unlike: list[Path],
-) -> Ranking:
+def _ranked(parts: Parts, asked: _Files | str, filters: Filters) -> Ranking:
     if isinstance(asked, str):
         return _like_study(parts, asked, filters)
-    return _like_files(parts, asked, filters, region, unlike)
+    return _like_files(parts, asked, filters)
 
 
 def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
@@ -130,19 +162,19 @@ def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
     return answered.ranking
 
 
-def _like_files(
-    parts: Parts,
-    paths: list[Path],
-    filters: Filters,
-    region: Region | None,
-    unlike: list[Path],
-) -> Ranking:
+def _like_files(parts: Parts, files: _Files, filters: Filters) -> Ranking:
     (worker,) = start_workers(parts, 1)
     try:
         answering = _opened(parts)
         model_id = answering.model.model_id
-        wanted = embed_examples(worker, _files(paths), model_id=model_id, region=region)
-        unwanted = embed_examples(worker, _files(unlike), model_id=model_id) if unlike else []
+        wanted = embed_examples(
+            worker, _found(files.wanted), model_id=model_id, region=files.region
+        )
+        unwanted = (
+            embed_examples(worker, _found(files.unwanted), model_id=model_id)
+            if files.unwanted
+            else []
+        )
     finally:
         worker.stop()
     return similar_to_examples(answering.search, wanted, unwanted, filters)
@@ -152,7 +184,7 @@ def _opened(parts: Parts) -> Answering:
     return open_answering(parts, answering_model(parts), read_only=True)
 
 
-def _files(paths: list[Path]) -> list[Path]:
+def _found(paths: list[Path]) -> list[Path]:
     return [path for path in files_below(paths) if isinstance(path, Path)]
 
 

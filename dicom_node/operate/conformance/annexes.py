@@ -32,6 +32,8 @@ _USES: dict[private.PrivateElement, tuple[str, str]] = {
     private.SCOPE: ("which cases, see the query by example", "as asked, or the default"),
     private.SCORE_TEXT: ("", "score as text"),
     private.REASON: ("", "reserved"),
+    private.EFFORT: ("how hard to look, see the query by example", "as asked, or the default"),
+    private.AGE_RANGE: ("ages of the cases at their study", ""),
 }
 
 

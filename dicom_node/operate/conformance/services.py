@@ -147,16 +147,17 @@ def _similarity() -> Section:
             waited for {answer.wait_s:g} s. Without similar studies there is no match, as for an
             unknown example. Query Text is refused.
 
-            These standard keys limit the cases; all others are returned only:
+            These standard keys limit the cases; all others are returned only. Words are parted by
+            spaces or `*`, so that what matches a single value, or one between wildcards, is among
+            the answers. Patient Age Range is private, for there is no range matching of ages: years
+            as `45`, `0-12`, `65-` or `-12`; the age is that of Patient's Age or by the dates of
+            birth and study. Search Effort is `FAST`, `NORMAL` (the default) or `EXACT`, with which
+            every case is compared.
             """
         ),
         table(
             ("attribute", "tag", "matching"),
-            (
-                (*_attribute(keyword), "range" if keyword == "StudyDate" else "single value")
-                for keyword in sorted(FILTERS, key=Tag)
-                if keyword != "AccessionNumber"
-            ),
+            ((*_attribute(keyword), FILTERS[keyword]) for keyword in sorted(FILTERS, key=Tag)),
         ),
         "Similarity Scope takes these values:",
         table(("value", "cases"), ((code(scope), _SCOPES[scope]) for scope in Scope)),

@@ -31,6 +31,7 @@ from dicom_node.web.service import EXAMPLE, Service, Uid, WebService
 from dicom_node.web.upload import BODIES, Upload, received
 from index.attributes import Level
 from index.parts import PartPlace
+from index.vectors import Effort
 
 router = APIRouter(tags=["similar"])
 
@@ -57,22 +58,34 @@ class Wanted(BaseModel):
     body_part: str = Field("", max_length=16, description="as CHEST")
     sex: str = Field("", max_length=16, description="PatientSex, as F")
     date: str = Field("", max_length=32, description="StudyDate or a range: 20240101-20241231")
+    age: str = Field("", max_length=16, description="years at the study: 45, 0-12, 65- or -12")
+    institution: str = Field("", max_length=64, description="InstitutionName")
+    description: str = Field(
+        "", max_length=64, description="words of the description of study or series"
+    )
     min_score: float | None = Field(None, ge=-1, le=1, description="lowest cosine")
     scope: Scope = Field(
         Scope.OTHER_PATIENTS, description=f"{', '.join(Scope)}; ALL lets the patient's own in"
     )
+    effort: Effort = Field(Effort.NORMAL, description=f"{', '.join(Effort)}: how hard to look")
 
     def keys(self) -> dict[str, str]:
         """Return the standard matching keys that say the same."""
         keys = {
             "Modality": self.modality, "BodyPartExamined": self.body_part, "PatientSex": self.sex,
-            "StudyDate": self.date,
+            "StudyDate": self.date, "InstitutionName": self.institution,
+            "StudyDescription": self.description,
         }  # fmt: skip
         return {keyword: check_text(text) for keyword, text in keys.items() if text}
 
     def own_keys(self) -> dict[private.PrivateElement, object]:
         """Return the private ones."""
-        keys: dict[private.PrivateElement, object] = {private.SCOPE: self.scope.value}
+        keys: dict[private.PrivateElement, object] = {
+            private.SCOPE: self.scope.value,
+            private.EFFORT: self.effort.upper(),
+        }
+        if self.age:
+            keys[private.AGE_RANGE] = check_text(self.age)
         if self.k is not None:
             keys[private.MAXIMUM_RESULTS] = self.k
         if self.min_score is not None:
