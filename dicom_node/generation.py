@@ -135,25 +135,35 @@ def open_answering(
 
     `background` as `open_index` has it.
     """
-
-    def opened(maker: Maker) -> tuple[VectorIndex, Search]:
-        index = open_index(parts, maker, read_only=read_only, background=background)
-        search = Search(parts.catalogue, index)
-        search.follow()
-        return index, search
-
-    images = opened(model)
-    if words is None:
-        return Answering(model, *images)
-    if words.image_model_id != model.model_id:
+    images = _opened(parts, model, read_only=read_only, background=background)
+    space = None
+    if words is not None and words.image_model_id == model.model_id:
+        space = open_space(parts, words, read_only=read_only, background=background)
+    elif words is not None:
         log.warning(
             "text_space_unused",
             space=words.version,
             answering=model.version,
             advice="it is of another encoder: bind one to this encoder with `similis train bind`",
         )
-        return Answering(model, *images)
-    return Answering(model, *images, WordSearch(words, *opened(row_of(words))))
+    return Answering(model, *images, space)
+
+
+def open_space(
+    parts: Parts, words: Words, *, read_only: bool = False, background: bool = False
+) -> WordSearch:
+    """Open the vectors in a text space for answers."""
+    opened = _opened(parts, row_of(words), read_only=read_only, background=background)
+    return WordSearch(words, *opened)
+
+
+def _opened(
+    parts: Parts, maker: Maker, *, read_only: bool, background: bool
+) -> tuple[VectorIndex, Search]:
+    index = open_index(parts, maker, read_only=read_only, background=background)
+    search = Search(parts.catalogue, index)
+    search.follow()
+    return index, search
 
 
 def answering_model(parts: Parts) -> Model:

@@ -16,7 +16,7 @@ from dicom_node.answer.pending import send_pending
 from dicom_node.answer.query import Answered, part_of, similar_to_study
 from dicom_node.answer.question import Question, read_question
 from dicom_node.answer.response import Answers, Asked, Elements, SimilarResponder
-from dicom_node.answer.words import Sentence, sentence_beside, similar_to_words
+from dicom_node.answer.words import Sentence, example_of, similar_to_words
 from dicom_node.config import Answer, Scope
 from dicom_node.errors import NoTextSpace, NotIndexed, OutsideSpace, QueryRefused
 from dicom_node.generation import Answering, Current
@@ -94,10 +94,7 @@ def similar_answers(
     Raises `QueryRefused` and `BadQuery`, `NotIndexed` for an example without vectors; for a
     sentence `BadText`, `NoTextSpace` and `OutsideSpace`.
     """
-    question = read_question(identifier, service.answer, sentence)
-    study_uid = _example_study(question, service.catalogue) if question.has_example else ""
-    if question.scope in (Scope.SAME_MODALITY, Scope.SAME_BODY_PART):
-        question = _with_scope(question, study_uid, service.catalogue)
+    question, study_uid = _understood(identifier, service, sentence)
     if question.text:
         return case_answers(identifier, _asked_in_words(question, study_uid, service), service)
     found = _search(service, study_uid, question, is_listening)
@@ -108,6 +105,26 @@ def similar_answers(
     return case_answers(identifier, asked, service)
 
 
+def ask_in_words(identifier: Identifier, service: FindService) -> Asked:
+    """Rank the cases by the sentence in the private block, and by the example if there is one.
+
+    Raises as `similar_answers`.
+    """
+    question, study_uid = _understood(identifier, service, "")
+    return _asked_in_words(question, study_uid, service)
+
+
+def _understood(
+    identifier: Identifier, service: FindService, sentence: str
+) -> tuple[Question, str]:
+    """Return what is asked, its scope as filters, and the study of the example if there is one."""
+    question = read_question(identifier, service.answer, sentence)
+    study_uid = _example_study(question, service.catalogue) if question.has_example else ""
+    if question.scope in (Scope.SAME_MODALITY, Scope.SAME_BODY_PART):
+        question = _with_scope(question, study_uid, service.catalogue)
+    return question, study_uid
+
+
 def _not_indexed(study_uid: str, catalogue: Catalogue) -> NotIndexed:
     known = catalogue.study_row(study_uid)
     state = known.state if known is not None else None
@@ -115,7 +132,6 @@ def _not_indexed(study_uid: str, catalogue: Catalogue) -> NotIndexed:
 
 
 def _asked_in_words(question: Question, study_uid: str, service: FindService) -> Asked:
-    """Rank the cases by a sentence, and by the example if there is one."""
     answering = service.current()
     if answering.words is None:
         raise NoTextSpace
@@ -125,8 +141,8 @@ def _asked_in_words(question: Question, study_uid: str, service: FindService) ->
         part = whole and part_of(whole, question.series, question.instance)
         if part is None:
             raise _not_indexed(study_uid, service.catalogue)
-        weight = service.word_weight
-        sentence = sentence_beside(question.text, weight, service.catalogue, part)
+        example = example_of(service.catalogue, part)
+        sentence = Sentence(text=question.text, example=example, weight=service.word_weight)
     told = similar_to_words(answering.words, sentence, question.filters)
     log.info("words_asked", characters=len(question.text), cases=len(told.ranking.cases))
     if told.outside and told.best is not None:

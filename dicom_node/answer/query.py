@@ -47,13 +47,15 @@ class Filters:
 class Example:
     """What to compare with: unit vectors (M, D), and whose they are; `parts` as in `Query`.
 
-    A `part_weight` takes the place of that of the filters.
+    `modalities`, one for each vector, are needed beside words. A `part_weight` takes the place of
+    that of the filters.
     """
 
     vectors: NDArray[np.float32]
     study_instance_uid: str
     patient: PatientKey
     parts: tuple[ClipParts | None, ...] = ()
+    modalities: tuple[str, ...] = ()
     part_weight: float | None = None
 
 

@@ -3,7 +3,7 @@
 | called | C-FIND | C-MOVE, C-GET | C-STORE |
 |---|---|---|---|
 | `SIMILIS_FIND` | by example; below STUDY level without one, ordinary | as below | a guest |
-| `SIMILIS_TEXT` | by StudyDescription, a sentence; below STUDY level as above | as below | refused |
+| `SIMILIS_TEXT` | by words in StudyDescription; below STUDY level as above | as below | refused |
 | `SIMILIS_QR` | ordinary | what is kept | refused |
 
 A guest is a study that is sent to be asked about: the answer is a report to the sender, which must

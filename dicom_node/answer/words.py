@@ -20,14 +20,10 @@ _DECIMALS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sentence:
-    """A sentence, an example it goes with if there is one, and the share of the sentence then.
-
-    `modalities` are those of the example's vectors, one by one.
-    """
+    """A sentence, an example it goes with if there is one, and the share of the sentence then."""
 
     text: str
     example: Example | None = None
-    modalities: Sequence[str] = ()
     weight: float = 1.0
 
 
@@ -71,26 +67,17 @@ def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -
     return Told(replace(ranking, cases=kept), best, outside)
 
 
-def sentence_beside(
-    text: str,
-    weight: float,
-    catalogue: Catalogue,
-    study: StudyVectors,
-) -> Sentence:
-    """Return a sentence that goes with a kept study, or with some of its vectors."""
+def example_of(catalogue: Catalogue, study: StudyVectors) -> Example:
+    """Return a kept study, or some of its vectors, as an example that words may go with."""
     modality = {
         series.series_instance_uid: series.modality
         for series in catalogue.matching_series(study.study_instance_uid, ())
     }
-    return Sentence(
-        text=text,
-        example=Example(
-            vectors=study.vectors,
-            study_instance_uid=study.study_instance_uid,
-            patient=study.patient,
-        ),
-        modalities=[modality.get(row.series_instance_uid, "") for row in study.rows],
-        weight=weight,
+    return Example(
+        vectors=study.vectors,
+        study_instance_uid=study.study_instance_uid,
+        patient=study.patient,
+        modalities=tuple(modality.get(row.series_instance_uid, "") for row in study.rows),
     )
 
 
@@ -98,7 +85,7 @@ def _mixed(words: Words, text: Vectors, sentence: Sentence) -> Vectors:
     """Return what lies between a sentence (1, D) and each vector of an example, as unit rows."""
     if sentence.example is None:
         return text
-    images = words.images(sentence.example.vectors, sentence.modalities)
+    images = words.images(sentence.example.vectors, sentence.example.modalities)
     mixed = sentence.weight * text + (1.0 - sentence.weight) * images
     lengths = np.linalg.norm(mixed, axis=1, keepdims=True)
     if not (lengths > 0).all():

@@ -16,11 +16,13 @@ from dicom_node.web.routes import (
     similar,
     store,
     thumbnails,
+    words,
 )
 from dicom_node.web.service import WebService
 
 ROUTERS = (
     similar.router,
+    words.router,
     search.router,
     store.router,
     retrieve.router,

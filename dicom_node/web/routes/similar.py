@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -25,12 +24,13 @@ from dicom_node.operate.example import embed_example
 from dicom_node.receive.header import read_file_header
 from dicom_node.web.accept import Accepted, Range
 from dicom_node.web.dicom_json import DATA_SETS, MEDIA_TYPE, DicomJson, as_json
-from dicom_node.web.failures import Problem, problem, responses
+from dicom_node.web.failures import responses
 from dicom_node.web.keys import check_text, identifier_of, keywords_of
 from dicom_node.web.service import EXAMPLE, Service, Uid, WebService
 from dicom_node.web.upload import BODIES, Upload, received
 from index.attributes import Level
 from index.parts import PartPlace
+from index.records import Ranking
 from index.vectors import Effort
 
 router = APIRouter(tags=["similar"])
@@ -125,26 +125,21 @@ def similar_to_a_series(
     return _similar(service, wanted, Level.SERIES, example)
 
 
-@router.get("/similar", status_code=501, response_model=Problem)
-def similar_to_words(text: Annotated[str, Query(description="words")]) -> JSONResponse:
-    """Refuse: the encoder that is shipped knows no words."""
-    return problem(501, "cases are not searched by text here; give an example study or image")
-
-
 def _similar(
     service: WebService,
     wanted: WantedFields,
     level: Level,
     example: dict[private.PrivateElement, str],
 ) -> DicomJson:
-    identifier = _identifier(level, wanted, example)
+    identifier = query_of(level, wanted, example)
     answers = similar_answers(identifier, service.find, is_listening=lambda: True)
     return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
 
 
-def _identifier(
+def query_of(
     level: Level, wanted: WantedFields, example: dict[private.PrivateElement, str]
 ) -> Identifier:
+    """Return the query that a C-FIND for these cases would hold."""
     told = [*_FIELDS[level], *keywords_of(wanted.includefield)]
     keys = dict.fromkeys(told, "") | wanted.keys()
     return identifier_of(level, keys, wanted.own_keys() | example)
@@ -172,23 +167,31 @@ class SimilarCase:
 
 
 class SimilarCases(BaseModel):
-    """The cases in rank order, and which encoder ranked them."""
+    """The cases in rank order, and which encoder or text space ranked them.
+
+    `outside_space`: there are none, for words that are like nothing that is kept.
+    """
 
     model_id: str
     encoder: str
     cases: list[SimilarCase]
+    outside_space: bool = False
 
 
-_CASES: dict[int | str, dict[str, Any]] = {
+CASES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the cases as JSON, or as `GET …/similar` answers them where that is asked",
         "content": DATA_SETS[200]["content"],
     },
-    **responses(406, 408, 413, 415, 422, 507),
 }
 
 
-@router.post("/similar", openapi_extra=BODIES, responses=_CASES, response_model=SimilarCases)
+@router.post(
+    "/similar",
+    openapi_extra=BODIES,
+    responses=CASES | responses(406, 408, 413, 415, 422, 507),
+    response_model=SimilarCases,
+)
 async def similar_to_files(
     service: Service,
     request: Request,
@@ -199,14 +202,15 @@ async def similar_to_files(
 
     The answer is `application/json` unless `application/dicom+json` is preferred.
     """
-    media_type = _chosen(accepted)
+    media_type = chosen(accepted)
     if any(wanted.includefield) and media_type != MEDIA_TYPE:
         raise QueryRefused(f"includefield: it goes with Accept: {MEDIA_TYPE}")
     async with received(request, service) as upload:
         return await run_in_threadpool(_like_files, service, upload, wanted, media_type)
 
 
-def _chosen(accepted: tuple[Range, ...]) -> str:
+def chosen(accepted: tuple[Range, ...]) -> str:
+    """Return in which of two forms the cases are told; 406 for neither."""
     for each in accepted:
         for media_type in filter(each.takes, (_JSON, MEDIA_TYPE)):
             if not each.is_multipart:
@@ -217,7 +221,7 @@ def _chosen(accepted: tuple[Range, ...]) -> str:
 def _like_files(
     service: WebService, upload: Upload, wanted: WantedFields, media_type: str
 ) -> SimilarCases | DicomJson:
-    identifier = _identifier(Level.STUDY, wanted, {})
+    identifier = query_of(Level.STUDY, wanted, {})
     answer = service.find.answer
     filters = replace(read_filters(identifier, answer), near_duplicate=answer.near_duplicate)
     scope = read_scope(identifier)
@@ -238,6 +242,11 @@ def _like_files(
         asked = Asked(question, example.study_instance_uid, ranking, model.version)
         answers = case_answers(identifier, asked, service.find)
         return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
+    return cases_of(ranking, model.version)
+
+
+def cases_of(ranking: Ranking, encoder: str) -> SimilarCases:
+    """Return a ranking as it is told in JSON."""
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
-    return SimilarCases(model_id=ranking.model_id, encoder=model.version, cases=cases)
+    return SimilarCases(model_id=ranking.model_id, encoder=encoder, cases=cases)
