@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
-from index.models import Base, Label, Uid
+from index.models import Base, Label, Moment, Uid
 from index.vectors import Ids, Vectors
 
 
@@ -26,6 +26,7 @@ class TextSpace(Base):
     name: Mapped[Label]
     version: Mapped[Label]
     dim: Mapped[int]
+    adopted_at: Mapped[Moment]  # last: of several of one generation the newest is in use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
-from sqlalchemy import Select, delete, exists, func, insert, select
+from sqlalchemy import Row, Select, delete, exists, insert, select, update
 from sqlalchemy.orm import aliased
 
 from index.attributes import TEXT_LENGTH
 from index.db import Database, repeated
 from index.embeddings import STORED, chunks
+from index.generation import Generation, GenerationState
 from index.models import Clip, Embedding, Series
 from index.space import ImageVectors, Space, TextSpace
 from index.vectors import Ids, Vectors, unit_rows
@@ -27,24 +29,34 @@ class Spaces(Database):
     """The part of the catalogue that keeps vectors to find by words."""
 
     def spaces(self) -> tuple[Space, ...]:
-        """Return the spaces that have, or had, vectors, in order of their ids."""
+        """Return the spaces that have, or had, vectors, the one adopted last at the end."""
         with self.reading() as connection:
-            rows = connection.execute(
-                select(*TextSpace.__table__.c).order_by(TextSpace.space_id)
-            ).all()
-            return tuple(Space(**row._asdict()) for row in rows)
+            rows = connection.execute(_SPACES.order_by(TextSpace.adopted_at, TextSpace.space_id))
+            return tuple(_space(row) for row in rows)
+
+    def answering_space(self) -> Space | None:
+        """Return the space of the generation that answers that was adopted last, if any."""
+        answers = Generation.state == GenerationState.ANSWERING
+        with self.reading() as connection:
+            row = connection.execute(
+                _SPACES.join(Generation, TextSpace.image_model_id == Generation.model_id)
+                .where(answers)
+                .order_by(TextSpace.adopted_at.desc(), TextSpace.space_id.desc())
+                .limit(1)
+            ).one_or_none()
+            return None if row is None else _space(row)
 
     @repeated
     def adopt_space(self, space: Space) -> None:
-        """Note a space, so that its vectors go with those they are made of; idempotent."""
-        known = select(TextSpace.space_id).where(TextSpace.space_id == space.space_id)
+        """Note a space, so that its vectors go with those they are made of, as the one in use."""
+        known = update(TextSpace).where(TextSpace.space_id == space.space_id)
+        values = asdict(space) | {
+            "name": space.name[:TEXT_LENGTH],
+            "version": space.version[:TEXT_LENGTH],
+        }
         with self.writing() as connection:
-            if connection.execute(known).first() is None:
-                values = asdict(space) | {
-                    "name": space.name[:TEXT_LENGTH],
-                    "version": space.version[:TEXT_LENGTH],
-                }
-                connection.execute(insert(TextSpace).values(values))
+            if not connection.execute(known.values(adopted_at=self.now())).rowcount:
+                connection.execute(insert(TextSpace).values(adopted_at=self.now(), **values))
 
     def without_words(self, space: Space, ids: Ids | None = None) -> Ids:
         """Return the image vectors, all or of these, that have none in the space, ascending."""
@@ -117,18 +129,6 @@ class Spaces(Database):
             ids = connection.execute(inserted, values).scalars()
             return np.fromiter(ids, dtype=np.int64), rows
 
-    def stray_words(self, space: Space) -> int:
-        """Count the vectors in a space whose image vector is not there."""
-        image = aliased(Embedding)
-        has_source = exists().where(
-            image.clip_id == Embedding.clip_id, image.model_id == space.image_model_id
-        )
-        stray = select(func.count(Embedding.id)).where(
-            Embedding.model_id == space.space_id, ~has_source
-        )
-        with self.reading() as connection:
-            return connection.execute(stray).scalar_one()
-
     def delete_words(self, space_id: str) -> int:
         """Delete some vectors of a space, or its row when none is left; count."""
         some = select(Embedding.id).where(Embedding.model_id == space_id).limit(_DELETED_AT_A_TIME)
@@ -138,6 +138,13 @@ class Spaces(Database):
                 gone = delete(TextSpace).where(TextSpace.space_id == space_id)
                 return connection.execute(gone).rowcount
             return connection.execute(delete(Embedding).where(Embedding.id.in_(ids))).rowcount
+
+
+_SPACES = select(*(column for column in TextSpace.__table__.c if column.key != "adopted_at"))
+
+
+def _space(row: Row[*tuple[Any, ...]]) -> Space:
+    return Space(**row._asdict())
 
 
 def _lacking(space: Space) -> Select[int]:

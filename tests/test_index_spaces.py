@@ -1,8 +1,10 @@
 """Vectors in a text space: made of image vectors, and gone with them, whatever takes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from catalogues import MODEL, clip, receive
+from catalogues import MODEL, Clock, clip, receive
 from sqlalchemy import select
 
 from index.catalogue import Catalogue
@@ -59,7 +61,6 @@ def test_a_vector_in_the_space_lies_on_the_clip_of_its_image_vector(filled: Cata
     assert by_model[MODEL] == by_model[SPACE.space_id]
     _, vectors = filled.vectors(words(filled))
     assert (vectors == axes(2)).all()
-    assert filled.stray_words(SPACE) == 0
 
 
 def test_image_vectors_come_with_the_modality_of_their_series(filled: Catalogue) -> None:
@@ -143,6 +144,19 @@ def test_a_space_is_no_generation_and_lacks_nothing(filled: Catalogue) -> None:
     assert filled.answering_generation().model_id == MODEL
     assert filled.lacking_series(MODEL).series_ids == ()
     assert len(filled.study_query("1.2", MODEL).vectors) == 2
+
+
+def test_of_two_spaces_the_one_adopted_last_is_in_use(filled: Catalogue, clock: Clock) -> None:
+    newer = replace(SPACE, space_id="0000111122223333")
+    assert filled.answering_space() == SPACE
+    clock.advance(1)
+    filled.adopt_space(newer)
+    assert filled.answering_space() == newer
+    assert len(filled.without_words(newer)) == 2
+    clock.advance(1)
+    filled.adopt_space(SPACE)
+    assert filled.answering_space() == SPACE
+    assert filled.spaces() == (newer, SPACE)
 
 
 def test_the_words_of_a_space_can_be_deleted_and_leave_the_images(filled: Catalogue) -> None:

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column("version", sa.String(255), nullable=False),
         sa.Column("dim", sa.Integer(), nullable=False),
+        sa.Column("adopted_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(["image_model_id"], ["generation.model_id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("space_id"),
     )
