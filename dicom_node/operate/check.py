@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dicom_node.config import Engine
 from dicom_node.generation import answering_model
 from dicom_node.parts import Maker, Parts, open_index
 from dicom_node.receive.header import is_guest_file
@@ -60,7 +61,8 @@ def check(parts: Parts, advance: Callable[[int], None], *, read: bool = False) -
     if stray := parts.catalogue.stray_vectors():
         yield Finding(Trouble.VECTOR_STRAY, f"{len(stray)} vectors")
     for maker in makers:
-        yield from _graph(parts, maker)
+        if maker is makers[0] or not _is_to_come(parts, maker):
+            yield from _graph(parts, maker)
     generation = parts.catalogue.answering_generation()
     if generation is not None and not (parts.folder.encoders / generation.model_id).is_dir():
         yield Finding(Trouble.ENCODER_MISSING, generation.model_id)
@@ -156,6 +158,12 @@ def _graph(parts: Parts, maker: Maker) -> Iterator[Finding]:
     index.close()
     if vectors and reason:
         yield Finding(Trouble.GRAPH_UNUSABLE, reason)
+
+
+def _is_to_come(parts: Parts, space: Maker) -> bool:
+    """Tell whether no node has saved the graph of a text space yet: commands only read it."""
+    is_saved = any(parts.folder.vectors.glob(f"{space.model_id}*"))
+    return parts.config.engine is Engine.HNSWLIB and not is_saved
 
 
 def _why_unusable(index: VectorIndex) -> str:
