@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,29 +73,39 @@ def save_graph(folder: Path, graph: Any, header: GraphHeader) -> None:
 
     The graph must not change meanwhile.
     """
-    path = _header_path(folder, header.model_id)
+    path, draft = _header_path(folder, header.model_id), folder / f"{header.model_id}.draft"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"{header.model_id}.draft"
+        _tidy(folder, header.model_id)
         graph.save_index(str(draft))
         # On a full disk hnswlib returns as if all were well.
         if draft.stat().st_size != graph.index_file_size():
-            draft.unlink()
             raise IndexNotSaved(path, "the disk is full")
         sha256 = _sha256(draft)
         _sync(draft)
-        good = _graph_path(folder, header.model_id, sha256)
-        draft.replace(good)
+        draft.replace(_graph_path(folder, header.model_id, sha256))
         text = json.dumps(asdict(header) | {"sha256": sha256}, indent=1)
         draft.write_text(text, encoding="utf-8")
         _sync(draft)
         draft.replace(path)
         _sync(folder)
-        for old in folder.glob(f"{header.model_id}-*.hnsw"):
-            if old != good:
-                old.unlink()
     except (OSError, RuntimeError) as error:  # hnswlib raises RuntimeError
         raise IndexNotSaved(path, str(error)) from error
+    finally:
+        with suppress(OSError):  # tried again by the next save
+            _tidy(folder, header.model_id)
+
+
+def _tidy(folder: Path, model_id: str) -> None:
+    """Remove what the header of a model does not name: old graphs, and half-written files."""
+    try:
+        header = _read_header(_header_path(folder, model_id))
+        named = _graph_path(folder, model_id, header.sha256)
+    except UnusableGraph:
+        named = None
+    for old in (folder / f"{model_id}.draft", *folder.glob(f"{model_id}-*.hnsw")):
+        if old != named:
+            old.unlink(missing_ok=True)
 
 
 def load_graph(folder: Path, expected: GraphHeader) -> tuple[Any, GraphHeader]:

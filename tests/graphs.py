@@ -18,11 +18,11 @@ MODEL = "0123456789abcdef"
 CONFIG = IndexConfig(exact_below=0)
 
 
-def filled(folder: Path) -> Catalogue:
+def filled(folder: Path, *, series: int = 1) -> Catalogue:
     engine = connect(f"sqlite:///{folder / 'similis.db'}")
     migrate(engine)
     catalogue = Catalogue(engine, lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    fill(catalogue, COUNT, series=1)
+    fill(catalogue, COUNT, series=series)
     return catalogue
 
 

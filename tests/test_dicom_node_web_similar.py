@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from scripted import c_find, identifier
-from webs import Library
+from webs import Library, multipart, post
 
 from dicom_node.answer import private
 from dicom_node.node import Node
@@ -258,16 +258,11 @@ def test_a_bad_body_is_refused_and_nothing_is_left_of_it(
     assert_nothing_is_left(library)
 
 
-def test_files_that_show_nothing_or_of_two_studies_are_refused(library: Library) -> None:
-    related = {"Content-Type": "multipart/related; boundary=b"}
-    mixed = multipart([library.files["query"], library.files["twin"]])
-
+def test_files_that_show_nothing_are_refused(library: Library) -> None:
     plan = post(library, library.files["rtplan.dcm"].read_bytes(), DICOM)
-    two = post(library, mixed, related)
 
-    assert (plan.status_code, two.status_code) == (400, 400)
+    assert plan.status_code == 400
     assert "a treatment plan" in plan.json()["error"]
-    assert "several studies" in two.json()["error"]
     assert_nothing_is_left(library)
 
 
@@ -293,16 +288,6 @@ def test_nothing_is_left_when_the_client_goes_away_in_the_middle(library: Librar
 
     uploads = library.node.config.data / "uploads"
     peers.wait_for("an empty folder", lambda: not list(uploads.iterdir()))
-
-
-def post(library: Library, body: bytes, headers: dict[str, str], **params: str) -> httpx.Response:
-    url = f"{library.url}/similar"
-    return httpx.post(url, content=body, headers=headers, params=params, timeout=60)
-
-
-def multipart(files: list[Path]) -> bytes:
-    parts = (b"--b\r\nContent-Type: application/dicom\r\n\r\n" + f.read_bytes() for f in files)
-    return b"\r\n".join([*parts, b"--b--\r\n"])
 
 
 def assert_nothing_is_left(library: Library) -> None:

@@ -203,35 +203,3 @@ def test_a_folder_that_cannot_be_written_is_told(catalogue: Catalogue, tmp_path:
     with pytest.raises(IndexNotSaved, match="no vector is lost"):
         index.save()
     assert_answers_like_the_oracle(index, catalogue)
-
-
-def test_a_full_disk_leaves_the_old_file_good(
-    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "vectors"
-    index = reopen(catalogue, folder)
-    index.save()
-    fill(catalogue, 20, series=2)
-    index.catch_up(catalogue)
-    # hnswlib reports no error when the disk is full: its file is only too short.
-    assert index._graph is not None
-    whole = index._graph.nodes.index_file_size()
-
-    class CutShort:
-        def save_index(self, path: str) -> None:
-            Path(path).write_bytes(b"\0" * (whole // 2))
-
-        def index_file_size(self) -> int:
-            return int(whole)
-
-        def get_current_count(self) -> int:
-            return COUNT + 20
-
-    good, index._graph.nodes = index._graph.nodes, CutShort()
-    with pytest.raises(IndexNotSaved, match="disk is full"):
-        index.save()
-    index._graph.nodes = good
-    assert sorted(path.suffix for path in folder.iterdir()) == [".hnsw", ".json"]
-    again = reopen(catalogue, folder)
-    assert again.opened.rebuilt_because == ""
-    assert again.opened.added == COUNT + 20

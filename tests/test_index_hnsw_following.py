@@ -1,7 +1,5 @@
 """An index that follows: beside queries, in another process, and after a crash."""
 
-import subprocess
-import sys
 from pathlib import Path
 from threading import Thread
 
@@ -123,44 +121,3 @@ def test_the_effort_is_measured_and_kept(catalogue: Catalogue, tmp_path: Path) -
     first.save()
     second = reopen(catalogue, tmp_path / "vectors")
     assert (second._efforts, second._measured) == (first._efforts, COUNT)
-
-
-SAVE_AND_DIE = """
-import os, sys
-from datetime import UTC, datetime
-from pathlib import Path
-from index import graph_file
-from index.catalogue import Catalogue
-from index.config import IndexConfig
-from index.db import connect
-from index.hnsw import HnswIndex
-
-folder, step = Path(sys.argv[1]), int(sys.argv[2])
-catalogue = Catalogue(connect(f"sqlite:///{folder / 'similis.db'}"), lambda: datetime.now(UTC))
-index = HnswIndex.open(
-    folder / "vectors", catalogue, model_id=sys.argv[3], dim=int(sys.argv[4]),
-    config=IndexConfig(exact_below=0),
-)
-steps = iter(range(step))
-
-def dies(path):
-    if next(steps, None) is None:
-        os.kill(os.getpid(), 9)
-    whole(path)
-
-whole, graph_file._sync = graph_file._sync, dies
-index.save()
-"""
-
-
-@pytest.mark.parametrize("step", range(3))
-def test_a_kill_at_any_step_of_a_save_leaves_a_good_file(
-    catalogue: Catalogue, tmp_path: Path, step: int
-) -> None:
-    reopen(catalogue, tmp_path / "vectors").save()
-    fill(catalogue, 20, series=2)
-    command = [sys.executable, "-c", SAVE_AND_DIE, tmp_path, step, MODEL, DIM]
-    assert subprocess.run([str(part) for part in command], check=False).returncode == -9
-    index = reopen(catalogue, tmp_path / "vectors")
-    assert index.opened.rebuilt_because == ""
-    assert_answers_like_the_oracle(index, catalogue)

@@ -1,6 +1,6 @@
 """A node that answers over HTTP, with real files and studies whose likeness is known."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,18 @@ def filled_library(folder: Path) -> Iterator[Library]:
         studies = len({read_file_header(path).study_instance_uid for path in files.values()})
         peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, studies))
         yield Library(node, url_of(node), uids, files)
+
+
+def post(library: Library, body: bytes, headers: dict[str, str], **params: str) -> httpx.Response:
+    """Ask for cases like what is posted."""
+    url = f"{library.url}/similar"
+    return httpx.post(url, content=body, headers=headers, params=params, timeout=60)
+
+
+def multipart(files: Sequence[Path]) -> bytes:
+    """Return files as one body, with the boundary `b`."""
+    parts = (b"--b\r\nContent-Type: application/dicom\r\n\r\n" + f.read_bytes() for f in files)
+    return b"\r\n".join([*parts, b"--b--\r\n"])
 
 
 def stow(url: str, path: Path) -> None:

@@ -35,7 +35,7 @@ from dicom_node.operate.example import embed_examples
 from dicom_node.operate.sources import files_below
 from dicom_node.operate.words import open_words
 from dicom_node.parts import Parts, existing_parts
-from dicom_node.receive.clips import Region
+from dicom_node.receive.clips import Region, read_box
 from index.parts import PartPlace
 from index.records import Case, Ranking
 from index.vectors import Effort
@@ -44,7 +44,6 @@ _COLUMNS = (
     "rank", "score", "modality", "body part", "date", "description", "most alike", "study",
     "same in",
 )  # fmt: skip
-_BOX_SIDES = 4
 ExampleArgument = Annotated[
     list[str] | None, typer.Argument(help="A Study Instance UID, or the files of an example.")
 ]
@@ -182,11 +181,10 @@ def _region(slice_number: int | None, box: str) -> Region | None:
     """Return what is asked for of files, None for all of them."""
     if slice_number is None and not box:
         return None
-    sides = box.split(",") if box else []
-    if box and not (len(sides) == _BOX_SIDES and all(side.strip().isdecimal() for side in sides)):
-        raise typer.BadParameter(f"{box} is not x,y,width,height", param_hint="--box")
-    x, y, width, height = map(int, sides) if box else (0, 0, 0, 0)
-    return Region(slice_number, (x, y, width, height) if box else None)
+    try:
+        return Region(slice_number, read_box(box) if box else None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--box") from error
 
 
 def _ranked(parts: Parts, asked: _Asked, filters: Filters) -> Ranking:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dicom_node.answer.query import Example
-from dicom_node.errors import BadIdentity, NotUnderstood, ObjectRefused
+from dicom_node.errors import NotUnderstood, ObjectRefused
 from dicom_node.receive.clips import Embedded, Region
 from dicom_node.receive.header import read_file_header
 from dicom_node.receive.turns import Caller
@@ -17,25 +17,43 @@ from index.errors import OtherGeneration
 from index.records import ClipRecord, Header, PatientKey
 
 
-def embed_example(
+def embed_examples(
     worker: Worker,
     paths: Sequence[Path],
     *,
     model_id: str,
     region: Region | None = None,
     caller: Caller | None = None,
+) -> list[Example]:
+    """Embed the files of studies, each of which is an example, to compare with vectors by a model.
+
+    Raises `NotUnderstood` when the files of a study give no clip, or several studies a region;
+    `OtherGeneration` when the worker does not run that model (any more); else as `Worker.embed`.
+    """
+    studies: dict[str, dict[Path, Header]] = defaultdict(dict)
+    for path in paths:
+        header = _header(path)
+        studies[header.study_instance_uid][path] = header
+    if not studies:
+        raise NotUnderstood("nothing to compare with: no files")
+    if region is not None and len(studies) > 1:
+        raise NotUnderstood("a slice or a box is of one example; give the files of one study")
+    return [_example(worker, headers, model_id, region, caller) for headers in studies.values()]
+
+
+def _example(
+    worker: Worker,
+    headers: Mapping[Path, Header],
+    model_id: str,
+    region: Region | None,
+    caller: Caller | None,
 ) -> Example:
-    """Embed the files of one study, series by series, to compare with vectors by a model.
+    """Embed the files of one study, series by series.
 
     Of a region only parts are compared in the end: a part of one image is more like a part of
-    another than like all of it. Raises `NotUnderstood` when no file gives a clip, `BadIdentity`
-    when they are of two studies, `OtherGeneration` when the worker does not run that model (any
-    more); else as `Worker.embed`.
+    another than like all of it.
     """
-    headers = {path: _header(path) for path in paths}
-    if len({header.study_instance_uid for header in headers.values()}) > 1:
-        raise BadIdentity("the files belong to several studies; give those of one")
-    first = next(iter(headers.values()), None)
+    first = next(iter(headers.values()))
     if region is not None and region.frame is not None and len(headers) > 1:
         headers = _slice(headers, region.frame)
         region = replace(region, frame=1)
@@ -46,7 +64,7 @@ def embed_example(
         worker.embed(tuple(files), region=region, caller=caller) for files in series.values()
     ]
     clips = _clips_of(embedded, model_id)
-    if first is None or not clips:
+    if not clips:
         faults = [f.reason for part in embedded for f in (*part.unreadable, *part.skipped)]
         raise NotUnderstood(f"nothing to compare with: {faults[0] if faults else 'no files'}")
     return Example(
@@ -69,22 +87,6 @@ def _clips_of(embedded: Sequence[Embedded], model_id: str) -> list[ClipRecord]:
         if part.model_id != model_id:
             raise OtherGeneration(part.model_id, model_id)
     return [clip for part in embedded for clip in part.clips]
-
-
-def embed_examples(
-    worker: Worker, paths: Sequence[Path], *, model_id: str, region: Region | None = None
-) -> list[Example]:
-    """Embed the files of several studies, each of which is an example; raises as above."""
-    studies: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        studies[_header(path).study_instance_uid].append(path)
-    if not studies:
-        raise NotUnderstood("nothing to compare with: no files")
-    if region is not None and len(studies) > 1:
-        raise NotUnderstood("a slice or a box is of one example; give the files of one study")
-    return [
-        embed_example(worker, files, model_id=model_id, region=region) for files in studies.values()
-    ]
 
 
 def _header(path: Path) -> Header:

@@ -4,6 +4,7 @@ Owns these values and how they are read from JSON and raw float32. Does not own 
 (`worker`).
 """
 
+import re
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -14,16 +15,27 @@ from numpy.typing import NDArray
 from index.parts import ClipParts, PartPlace
 from index.records import ClipRecord
 
+Box = tuple[int, int, int, int]  # x, y, width, height in pixels
+_BOX = re.compile(r"\s*([0-9]{1,9})\s*" + r",\s*([0-9]{1,9})\s*" * 3)
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A frame of an instance, counted from 1, and a box (x, y, width, height) in its pixels.
+    """A frame of an instance, counted from 1, and a box in it.
 
     None for all frames, and for all of a frame.
     """
 
     frame: int | None
-    box: tuple[int, int, int, int] | None
+    box: Box | None
+
+
+def read_box(text: str) -> Box:
+    """Read a box as users write it; ValueError for what is none."""
+    if (sides := _BOX.fullmatch(text)) is None:
+        raise ValueError("it is not x,y,width,height in pixels")
+    x, y, width, height = map(int, sides.groups())
+    return x, y, width, height
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dicom_node.web.failures import handle_failures, responses
 from dicom_node.web.routes import (
     frames,
     metadata,
+    posted,
     rendered,
     retrieve,
     search,
@@ -22,6 +23,7 @@ from dicom_node.web.service import WebService
 
 ROUTERS = (
     similar.router,
+    posted.router,
     words.router,
     search.router,
     store.router,

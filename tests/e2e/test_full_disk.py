@@ -1,12 +1,12 @@
 """A full disk: the sender is told so, and nothing that was acknowledged is lost."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import peers
 import pytest
+from disks import small_disk
 from pydicom import dcmread
 from scripted import association, dataset_of, store
 
@@ -22,14 +22,9 @@ CATALOGUE_MB = 2  # its journal grows while the store keeps to the minimum
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system of `DISK_MB`, a third of which is taken by `ballast`."""
     assert os.geteuid() == 0, "this test mounts a small tmpfs: run it as root, as CI does"
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", disk], check=True)
-    try:
+    with small_disk(tmp_path / "disk", size_bytes=DISK_MB << 20) as disk:
         (disk / "ballast").write_bytes(bytes((DISK_MB << 20) // 3))
         yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 @pytest.fixture(scope="module")

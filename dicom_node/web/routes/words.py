@@ -14,14 +14,8 @@ from dicom_node.text import is_uid
 from dicom_node.web.accept import Accepted
 from dicom_node.web.dicom_json import MEDIA_TYPE, DicomJson, as_json
 from dicom_node.web.failures import responses
-from dicom_node.web.routes.similar import (
-    CASES,
-    SimilarCases,
-    WantedFields,
-    cases_of,
-    chosen,
-    query_of,
-)
+from dicom_node.web.routes.cases import CASES, SimilarCases, cases_of, chosen
+from dicom_node.web.routes.similar import WantedFields, asked
 from dicom_node.web.service import Service
 from encoder.wordpiece import MAX_CHARACTERS
 from index.attributes import Level
@@ -49,9 +43,7 @@ def similar_to_words(
     like nothing that is kept have no cases: `outside_space` is true, or there is a Warning. 501
     where the node has no text space.
     """
-    media_type = chosen(accepted)
-    if any(wanted.includefield) and media_type != MEDIA_TYPE:
-        raise QueryRefused(f"includefield: it goes with Accept: {MEDIA_TYPE}")
+    media_type = chosen(accepted, wanted)
     if not wanted.text.strip():
         raise QueryRefused("text: it has no word")
     if wanted.study and not is_uid(wanted.study):
@@ -59,16 +51,16 @@ def similar_to_words(
     example = {private.QUERY_TEXT: wanted.text}
     if wanted.study:
         example[private.QUERY_STUDY] = wanted.study
-    identifier = query_of(Level.STUDY, wanted, example)
+    identifier = asked(Level.STUDY, wanted, example)
     try:
-        asked = ask_in_words(identifier, service.find)
+        found = ask_in_words(identifier, service.find)
     except OutsideSpace as outside:
         log.info("query_outside_space", best=round(outside.best, 3))
         return _nothing(service, str(outside), media_type)
     if media_type == MEDIA_TYPE:
-        answers = case_answers(identifier, asked, service.find)
+        answers = case_answers(identifier, found, service.find)
         return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
-    return cases_of(asked.ranking, asked.encoder)
+    return cases_of(found.ranking, found.encoder)
 
 
 def _nothing(service: Service, sentence: str, media_type: str) -> SimilarCases | DicomJson:

@@ -1,0 +1,141 @@
+"""`POST /similar`: the kept cases that look like what is posted, which is not kept itself."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field, field_validator
+from starlette.concurrency import run_in_threadpool
+
+from dicom_node.answer.element import dataset_of
+from dicom_node.answer.find import case_answers
+from dicom_node.answer.query import Example, similar_to_examples
+from dicom_node.answer.question import Question, read_filters, read_scope
+from dicom_node.answer.response import Asked
+from dicom_node.config import Scope
+from dicom_node.errors import NotUnderstood, ObjectRefused, QueryRefused
+from dicom_node.operate.example import embed_examples
+from dicom_node.receive.clips import Region, read_box
+from dicom_node.receive.header import read_file_header
+from dicom_node.text import is_uid
+from dicom_node.web.accept import Accepted
+from dicom_node.web.dicom_json import MEDIA_TYPE, DicomJson, as_json
+from dicom_node.web.failures import responses
+from dicom_node.web.routes.cases import CASES, SimilarCases, cases_of, chosen
+from dicom_node.web.routes.similar import WantedFields, asked
+from dicom_node.web.service import EXAMPLE, Service, WebService
+from dicom_node.web.upload import BODIES, Upload, received
+from index.attributes import Level
+
+router = APIRouter(tags=["similar"])
+
+
+class Posted(WantedFields):
+    """Which cases may be answered, what is told of them, and what the posted files are."""
+
+    slice_number: int | None = Field(
+        None, alias="slice", ge=1, description="only this slice or frame of the files, from 1"
+    )
+    box: str = Field("", description="only this box of the files, in pixels: x,y,width,height")
+    unlike: list[str] = Field(
+        [], description="Study Instance UIDs of posted files that cases are not to be like"
+    )
+
+    @field_validator("box")
+    @classmethod
+    def _is_box(cls, text: str) -> str:
+        if text:
+            read_box(text)
+        return text
+
+    @field_validator("unlike")
+    @classmethod
+    def _are_uids(cls, texts: list[str]) -> list[str]:
+        uids = [uid.strip() for text in texts for uid in text.split(",")]
+        if not all(map(is_uid, uids)):
+            raise ValueError("it is no list of UIDs")
+        return uids
+
+    def region(self) -> Region | None:
+        """Return what is asked for of the files, None for all of them."""
+        if self.slice_number is None and not self.box:
+            return None
+        return Region(self.slice_number, read_box(self.box) if self.box else None)
+
+
+@router.post(
+    "/similar",
+    openapi_extra=BODIES,
+    responses=CASES | responses(406, 408, 413, 415, 422, 507),
+    response_model=SimilarCases,
+)
+async def similar_to_files(
+    service: Service,
+    request: Request,
+    accepted: Accepted,
+    wanted: Annotated[Posted, Query()],
+) -> SimilarCases | DicomJson:
+    """Rank the kept studies by likeness to files, of which nothing is kept.
+
+    Those of several studies are several examples; `unlike` says which ones are not wanted.
+    The answer is `application/json` unless `application/dicom+json` is preferred.
+    """
+    media_type = chosen(accepted, wanted)
+    async with received(request, service) as upload:
+        return await run_in_threadpool(_like_files, service, upload, wanted, media_type)
+
+
+def _like_files(
+    service: WebService, upload: Upload, wanted: Posted, media_type: str
+) -> SimilarCases | DicomJson:
+    identifier = asked(Level.STUDY, wanted, {})
+    answer = service.find.answer
+    filters = replace(read_filters(identifier, answer), near_duplicate=answer.near_duplicate)
+    scope = read_scope(identifier)
+    if scope not in (Scope.ALL, Scope.OTHER_PATIENTS):
+        raise QueryRefused("the scope of posted files is ALL or OTHER_PATIENTS")
+    answering = service.find.current()
+    model = answering.model
+    like, unlike = _examples(service, upload, wanted, model.model_id)
+    ranking = similar_to_examples(answering.search, like, unlike, filters)
+    if media_type == MEDIA_TYPE:
+        # The answer has room for one study that was compared with.
+        study = like[0].study_instance_uid if len(like) + len(unlike) == 1 else ""
+        question = Question(study=study, scope=scope, filters=filters)
+        answers = case_answers(
+            identifier, Asked(question, study, ranking, model.version), service.find
+        )
+        return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
+    return cases_of(ranking, model.version)
+
+
+def _examples(
+    service: WebService, upload: Upload, wanted: Posted, model_id: str
+) -> tuple[list[Example], list[Example]]:
+    """Embed what is posted; return the examples of what is wanted, and of what is not."""
+    region = wanted.region()
+    if region is not None and wanted.unlike:
+        raise QueryRefused("unlike: it goes without slice and box")
+    like: list[Path] = []
+    unlike: list[Path] = []
+    left = set(wanted.unlike)
+    for number, path in enumerate(upload.files(), start=1):
+        study = _study(path, number)
+        (unlike if study in wanted.unlike else like).append(path)
+        left.discard(study)
+    if left:
+        raise QueryRefused("unlike: no posted file is of such a study")
+    embedded = embed_examples(
+        service.worker, like, model_id=model_id, region=region, caller=EXAMPLE
+    )
+    if not unlike:
+        return embedded, []
+    return embedded, embed_examples(service.worker, unlike, model_id=model_id, caller=EXAMPLE)
+
+
+def _study(path: Path, number: int) -> str:
+    try:
+        return read_file_header(path).study_instance_uid
+    except ObjectRefused as error:
+        raise NotUnderstood(f"part {number}: {error.reason}") from error
