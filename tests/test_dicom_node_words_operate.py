@@ -9,10 +9,9 @@ import pytest
 from encoders import image_of, small_encoder, take_in
 from postgres import Server, closed_connections
 from sqlalchemy import text
-from typer.testing import CliRunner
+from test_dicom_node_cli import similis
 from word_searches import SENTENCE, STUDIES, WordLibrary, encoder_with_space, filled
 
-from dicom_node.cli.app import app
 from dicom_node.operate.check import Finding, Trouble, check
 from dicom_node.operate.reindex import drop_old, reindex
 from dicom_node.operate.repair import Outcome, repair
@@ -92,14 +91,15 @@ def test_a_graph_of_words_that_is_damaged_is_found_and_built_again(parts: Parts)
 
 
 def test_status_names_the_space_and_counts_its_vectors(parts: Parts) -> None:
-    data = str(parts.config.data)
-    told = json.loads(CliRunner().invoke(app, ["status", "--json", "--data", data]).stdout)
+    data = parts.config.data
+    told = json.loads(similis("status", "--json", data=data).stdout)
     space = space_of(parts)
     assert [each["version"] for each in told["text_spaces"]] == [space.version]
     assert told["embeddings"][space.space_id] == STUDIES
     assert [each["model_id"] for each in told["generations"]] == [space.image_model_id]
-    said = CliRunner().invoke(app, ["status", "--data", data], env={"COLUMNS": "200"})
-    assert "text space" in said.stdout and space.version in said.stdout
+    said = similis("status", data=data).stdout
+    assert "text space" in said
+    assert space.version in said
 
 
 def test_another_encoder_has_no_words_until_it_gives_way_again(
