@@ -59,9 +59,12 @@ class Dicom(Section):
     )
     ae_title: AeTitle = Field("SIMILIS", description="called AE title of the storage listener")
     find_ae_title: AeTitle = Field("SIMILIS_FIND", description="called AE title of similarity")
+    text_ae_title: AeTitle = Field(
+        "SIMILIS_TEXT", description="called AE title of similarity by words, on the query port"
+    )
     qr_ae_title: AeTitle = Field(
         "SIMILIS_QR",
-        validate_default=True,  # find_ae_title may be set to it
+        validate_default=True,  # the others may be set to it
         description="called AE title of ordinary query/retrieve, on the query port",
     )
     calling_ae_titles: Annotated[tuple[AeTitle, ...], BeforeValidator(_split)] = Field(
@@ -74,8 +77,10 @@ class Dicom(Section):
     @field_validator("qr_ae_title")
     @classmethod
     def _told_apart(cls, title: str, info: ValidationInfo) -> str:
-        if title == info.data.get("find_ae_title"):
-            raise ValueError("is also find_ae_title: they share a port and must differ")
+        others = [info.data.get(name) for name in ("find_ae_title", "text_ae_title")]
+        if len({title, *others}) < 1 + len(others):
+            names = "find_ae_title, text_ae_title and qr_ae_title"
+            raise ValueError(f"{names} share a port and must differ")
         return title
 
 
@@ -181,6 +186,18 @@ class Encoding(Section):
     memory_mb: int = Field(8192, ge=0, description="memory limit of a worker; 0: none")
 
 
+class Text(Section):
+    """Words as queries: the text space and how it is asked."""
+
+    enabled: bool = Field(True, description="whether cases are searched by words")
+    folder: str = Field(
+        "", description="folder of a text space of the encoder; empty: the shipped one, if any"
+    )
+    weight: float = Field(
+        0.5, ge=0, le=1, description="share of the words where there is an example too"
+    )
+
+
 class Scope(StrEnum):
     """Which cases may be answered; the patient's own are only under ALL."""
 
@@ -272,6 +289,7 @@ class Config(Section):
     index: Index = Index()
     lifecycle: Lifecycle = Lifecycle()
     encoder: Encoding = Encoding()
+    text: Text = Text()
     answer: Answer = Answer()
     destinations: dict[str, Destination] = Field({}, description="who gets reports, by name")
     peers: dict[str, Destination] = Field(

@@ -20,8 +20,9 @@ import structlog
 from dicom_node.config import Encoding
 from dicom_node.data_folder import DataFolder, fsync_folder
 from dicom_node.errors import WorkerUnavailable
-from dicom_node.parts import Parts, configured_encoder, open_index
+from dicom_node.parts import Maker, Parts, configured_encoder, open_index
 from dicom_node.receive.worker import Model, Worker
+from dicom_node.words.space import Words, WordSearch, row_of
 from index.generation import GenerationRow, Made
 from index.search import Search
 from index.vectors import VectorIndex
@@ -36,11 +37,21 @@ _OF_MODEL = re.compile(r"[0-9a-f]{16}(?=$|\.json$|\.draft$|-)")
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """A generation, opened: whoever answers takes one of these and keeps to it."""
+    """A generation, opened: whoever answers takes one of these and keeps to it.
+
+    `words` is the text space of its vectors; None where there is none.
+    """
 
     model: Model
     index: VectorIndex
     search: Search
+    words: WordSearch | None = None
+
+    @property
+    def searches(self) -> tuple[tuple[VectorIndex, Search], ...]:
+        """All that is searched."""
+        words = self.words
+        return (self.index, self.search), *([(words.index, words.search)] if words else [])
 
 
 Current = Callable[[], Answering]
@@ -49,13 +60,14 @@ Current = Callable[[], Answering]
 class Generation:
     """The generation that a running node answers with; `now` may be called from any thread."""
 
-    def __init__(self, parts: Parts, workers: Sequence[Worker]) -> None:
+    def __init__(self, parts: Parts, workers: Sequence[Worker], words: Words | None = None) -> None:
         self._parts = parts
         self._workers = workers
+        self._words = words
         self._worker_again_at = 0.0
         found = parts.catalogue.answering_generation()
         model = workers[0].model if found is None else model_of(found)
-        self._answering = open_answering(parts, model, background=True)
+        self._answering = open_answering(parts, model, words, background=True)
 
     def now(self) -> Answering:
         """Return what to answer with."""
@@ -68,7 +80,7 @@ class Generation:
             return
         if wanted.model_id != self._answering.model.model_id:
             opened = self._answering = open_answering(
-                self._parts, model_of(wanted), background=True
+                self._parts, model_of(wanted), self._words, background=True
             )
             log.info("generation_changed", encoder=wanted.version, vectors=len(opened.index))
             self._worker_again_at = 0.0
@@ -115,13 +127,46 @@ def start_workers(parts: Parts, number: int) -> list[Worker]:
 
 
 def open_answering(
-    parts: Parts, model: Model, *, read_only: bool = False, background: bool = False
+    parts: Parts,
+    model: Model,
+    words: Words | None = None,
+    *,
+    read_only: bool = False,
+    background: bool = False,
 ) -> Answering:
-    """Open the index of one model for answers; `background` as `open_index` has it."""
-    index = open_index(parts, model, read_only=read_only, background=background)
+    """Open the index of one model for answers, and that of a text space if it is of this model.
+
+    `background` as `open_index` has it.
+    """
+    images = _opened(parts, model, read_only=read_only, background=background)
+    space = None
+    if words is not None and words.image_model_id == model.model_id:
+        space = open_space(parts, words, read_only=read_only, background=background)
+    elif words is not None:
+        log.warning(
+            "text_space_unused",
+            space=words.version,
+            answering=model.version,
+            advice="it is of another encoder: bind one to this encoder with `similis train bind`",
+        )
+    return Answering(model, *images, space)
+
+
+def open_space(
+    parts: Parts, words: Words, *, read_only: bool = False, background: bool = False
+) -> WordSearch:
+    """Open the vectors in a text space for answers."""
+    opened = _opened(parts, row_of(words), read_only=read_only, background=background)
+    return WordSearch(words, *opened)
+
+
+def _opened(
+    parts: Parts, maker: Maker, *, read_only: bool, background: bool
+) -> tuple[VectorIndex, Search]:
+    index = open_index(parts, maker, read_only=read_only, background=background)
     search = Search(parts.catalogue, index)
     search.follow()
-    return Answering(model, index, search)
+    return index, search
 
 
 def answering_model(parts: Parts) -> Model:
@@ -173,9 +218,10 @@ def delete_dropped(parts: Parts) -> None:
         deleted += some
     if deleted:
         log.info("generations_deleted", rows=deleted)
-    # Looked for before the rows are read: a generation has its row before it has files.
+    # Looked for before the rows are read: generations and spaces have rows before files.
     found = [*parts.folder.encoders.iterdir(), *parts.folder.vectors.iterdir()]
     known = {row.model_id for row in parts.catalogue.generations()}
+    known |= {space.space_id for space in parts.catalogue.spaces()}
     for path in found:
         named = _OF_MODEL.match(path.name)
         if named is None or named[0] in known:

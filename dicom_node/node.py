@@ -3,7 +3,8 @@
 Threads: two DICOM listeners (two more per association), HTTP (and a pool for its requests), one per
 embedding process, one for reports, one that sends, two for storage commitment, one for the quiet
 timers, one that saves the vectors, one that forgets guests, one that catalogues what came while
-the database was away, one that follows the catalogue to another generation of vectors.
+the database was away, one that follows the catalogue to another generation of vectors, one that
+fills the text space.
 """
 
 from dataclasses import replace
@@ -18,18 +19,23 @@ from dicom_node.answer.issue import Issuer
 from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.retrieve import RetrieveService
 from dicom_node.answer.scp import query_listener
-from dicom_node.config import Config, Neighbours
+from dicom_node.config import Config, Neighbours, Text
+from dicom_node.errors import WorkerUnavailable
 from dicom_node.generation import Generation, start_workers
 from dicom_node.listener import Listener
 from dicom_node.loops import Loops
 from dicom_node.operate.forget import forget_guests
 from dicom_node.parts import Parts, open_issuer, open_parts
 from dicom_node.pipeline import CommitStep, EmbedStep, ReportStep, SendStep, patience_of
+from dicom_node.receive.child import Child
 from dicom_node.receive.commitment import AnswerStep, Questions
 from dicom_node.receive.lifecycle import close_what_is_quiet
 from dicom_node.receive.scp import storage_listener
 from dicom_node.receive.worker import Model, Worker
 from dicom_node.runner import Runner, Step
+from dicom_node.words.filling import Filling
+from dicom_node.words.process import TextProcess
+from dicom_node.words.space import folder_of
 from index.catalogue import Catalogue
 from index.errors import CatalogueError
 from index.vectors import VectorIndex
@@ -53,6 +59,7 @@ class Node:
         self._loops = Loops()
         self._requestor = Requestor(config.dicom.ae_title, answer_s=config.answer.timeout_s)
         self._workers: list[Worker] = []
+        self._text: TextProcess | None = None
         self._listeners: list[Listener] = []
         self._parts: Parts | None = None
         self._generation: Generation | None = None
@@ -105,7 +112,8 @@ class Node:
         parts.store.sweep()
         parts.jobs.release(parts.name)
         self._workers = start_workers(parts, self.config.encoder.workers)
-        generation = self._generation = Generation(parts, self._workers)
+        self._text = start_text(self.config.text)
+        generation = self._generation = Generation(parts, self._workers, self._text)
         vectors = len(generation.now().index)
         log.info("vectors_opened", vectors=vectors, engine=self.config.engine.value)
         self._warn_of_lacking(parts.catalogue)
@@ -122,6 +130,7 @@ class Node:
             current=generation.now,
             answer=config.answer,
             retrieve_ae_title=config.answer.retrieve_ae_title or dicom.qr_ae_title,
+            word_weight=config.text.weight,
         )
         peers = [*config.destinations.values(), *config.peers.values()]
         retrieve = RetrieveService(
@@ -186,6 +195,8 @@ class Node:
             self._loops.repeat(step.kind, partial(runner.next, step))
         self._loops.repeat("spool", parts.intake.make_up)
         self._loops.repeat("timers", partial(close_what_is_quiet, catalogue))
+        filling = Filling(catalogue, lambda: generation.now().words)
+        self._loops.repeat("words", filling.next)
         self._loops.every("save", _SAVE_EVERY_S, partial(tidy, generation, catalogue))
         self._loops.every("follow", _FOLLOW_EVERY_S, generation.follow)
         self._loops.every("guests", _FORGET_EVERY_S, partial(forget_guests, parts))
@@ -225,31 +236,46 @@ class Node:
             self._http.stop()
         self._loops.stop()
         self._requestor.interrupt()
-        for worker in self._workers:
-            worker.interrupt()
-        if self._generation is not None:
-            self._generation.now().index.interrupt()
+        children: list[Child] = [*self._workers, *([self._text] if self._text else [])]
+        for child in children:
+            child.interrupt()
+        searches = self._generation.now().searches if self._generation is not None else ()
+        for index, _ in searches:
+            index.interrupt()
         self._loops.join(_STOP_WITHIN_S)
-        for worker in self._workers:
-            worker.stop()
+        for child in children:
+            child.stop()
         if self._parts is not None:
-            if self._generation is not None:
-                index = self._generation.now().index
+            for index, _ in searches:
                 save(index)
                 index.close()
             self._parts.close()
             self._parts.folder.unlock()
 
 
+def start_text(text: Text) -> TextProcess | None:
+    """Start the text process; None where there is no text space, or none that can be used.
+
+    Without it the node does all but answer words.
+    """
+    folder = folder_of(text)
+    if folder is None:
+        return None
+    try:
+        return TextProcess(folder)
+    except WorkerUnavailable as error:
+        log.error("text_space_unusable", reason=error.reason)
+        return None
+
+
 def tidy(generation: Generation, catalogue: Catalogue) -> None:
     """Follow the catalogue, drop what it has replaced, then save."""
-    answering = generation.now()
-    answering.search.follow()
-    index = answering.index
-    index.catch_up(catalogue)
-    index.compact()
+    for index, search in generation.now().searches:
+        search.follow()
+        index.catch_up(catalogue)
+        index.compact()
+        save(index)
     catalogue.prune_changes()
-    save(index)
 
 
 def save(index: VectorIndex) -> None:

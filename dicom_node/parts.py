@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from pydicom.uid import UID, generate_uid
@@ -98,17 +98,29 @@ def existing_parts(config: Config) -> Parts:
     return open_parts(config)
 
 
+class Maker(Protocol):
+    """Who makes vectors of one kind: a model, or a text space."""
+
+    @property
+    def model_id(self) -> str:
+        """Return what its vectors lie under."""
+
+    @property
+    def dim(self) -> int:
+        """Return the length of a vector."""
+
+
 def open_index(
-    parts: Parts, model: Model, *, read_only: bool = False, background: bool = False
+    parts: Parts, maker: Maker, *, read_only: bool = False, background: bool = False
 ) -> VectorIndex:
-    """Open the vectors of one model, caught up with the catalogue.
+    """Open the vectors by one maker, caught up with the catalogue.
 
     With `background` a graph that must be built is built beside the queries.
     """
     return _ENGINES[parts.config.engine](
         parts,
-        model_id=model.model_id,
-        dim=model.dim,
+        model_id=maker.model_id,
+        dim=maker.dim,
         config=IndexConfig(),
         read_only=read_only,
         background=background,

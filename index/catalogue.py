@@ -1,4 +1,4 @@
-"""The study catalogue: one object in fourteen parts, each a file of its own.
+"""The study catalogue: one object in fifteen parts, each a file of its own.
 
 | part | what it does | methods |
 |---|---|---|
@@ -9,6 +9,7 @@
 | `part_vectors.PartVectors` | keeps their parts | part_steps, part_places |
 | `changes.Changes` | tells what changed | bookmark, changes, prune_changes, … |
 | `generations.Generations` | knows who answers | answering_generation, swap_generation … |
+| `spaces.Spaces` | keeps vectors for words | adopt_space, without_words, save_words … |
 | `gallery.Gallery` | is searched | members, case_rows |
 | `reports.Reports` | remembers reports | save_report, last_report, report_of, … |
 | `commitments.Commitments` | remembers promises | ask_commitment, save_request, … |
@@ -36,6 +37,7 @@ from index.part_vectors import PartVectors
 from index.removal import Removal
 from index.repairs import Repairs
 from index.reports import Reports
+from index.spaces import Spaces
 
 
 class Catalogue(
@@ -45,6 +47,7 @@ class Catalogue(
     Embeddings,
     Generations,
     PartVectors,
+    Spaces,
     Gallery,
     Reports,
     Commitments,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from index.generation import Generation, GenerationGap
 from index.models import Base
+from index.space import TextSpace
 from index.vector_models import Change, Part
 
-BESIDE = (Change, Generation, GenerationGap, Part)  # what `models` does not define
+BESIDE = (Change, Generation, GenerationGap, Part, TextSpace)  # what `models` does not define
 METADATA = Base.metadata

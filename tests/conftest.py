@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from catalogues import Clock, NewDatabase, open_catalogue
-from peers import quick_config
+from peers import quick_config, stopped_at_the_end
 from postgres import Server, closed_connections, running_server
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
@@ -16,6 +16,7 @@ from pynetdicom import _config
 from retrievals import Archive, filled_archive
 from structlog.testing import capture_logs
 from webs import Library, filled_library
+from word_searches import WordLibrary, encoder_with_space, filled
 
 from dicom_node.listener import prepare_dicom
 from dicom_node.node import Node
@@ -86,6 +87,15 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     """A node that answers over HTTP; nothing is added to what it holds."""
     with filled_library(tmp_path_factory.mktemp("web")) as filled:
         yield filled
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WordLibrary]:
+    """A node that is asked in words; nothing is added to what it holds."""
+    folder = tmp_path_factory.mktemp("words")
+    sections = encoder_with_space(folder)
+    with stopped_at_the_end(node := filled(folder, sections)):
+        yield WordLibrary(node, sections)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from dicom_node.node import Node
 from dicom_node.receive import commitment as commitment_scp
 
 STATEMENT = Path(__file__).parents[1] / "deploy" / "CONFORMANCE.md"
-AE_TITLES = ("SIMILIS", "SIMILIS_FIND", "SIMILIS_QR")
+AE_TITLES = ("SIMILIS", "SIMILIS_FIND", "SIMILIS_TEXT", "SIMILIS_QR")
 PRIVATE_STORAGE = "1.3.12.2.1107.5.9.1"
 TRANSFER_SYNTAXES = sorted(
     uid for uid, (_, kind, *_) in UID_dictionary.items() if kind == "Transfer Syntax"

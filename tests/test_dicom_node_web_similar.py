@@ -162,13 +162,6 @@ def test_a_study_on_its_way_into_the_index_is_to_be_asked_for_again(
     assert "ask again" in response.json()["error"]
 
 
-def test_words_are_not_understood_yet(library: Library) -> None:
-    response = library.get("/similar", params={"text": "a knee"})
-
-    assert response.status_code == 501
-    assert "text" in response.json()["error"]
-
-
 @pytest.mark.parametrize("quoted", [True, False])
 def test_posted_files_are_ranked_like_the_kept_study_they_are(
     library: Library, quoted: bool

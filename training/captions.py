@@ -7,6 +7,7 @@ Owns: which words a fact may be said with, and which templates fit. Does not own
 import csv
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from string import Formatter
@@ -29,22 +30,50 @@ BODY_PARTS_FILE = "body_parts.csv"
 Wordings = Mapping[str, tuple[str, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A sentence, and what it says: slots of its template with the wording of each."""
+
+    text: str
+    said: tuple[tuple[str, str], ...]
+
+
 def captions(facts: Facts, stream: random.Random, *, count: int) -> tuple[str, ...]:
-    """Return up to `count` different sentences; fewer where little is known.
+    """Return up to `count` different sentences; fewer where little is known."""
+    return tuple(caption.text for caption in draw(wordings(facts), stream, count=count))
+
+
+def draw(known: Wordings, stream: random.Random, *, count: int) -> tuple[Caption, ...]:
+    """Return up to `count` captions of what is known, no two the same sentence.
 
     Templates come in an order drawn from `stream`, each with synonyms drawn from it, round by
     round, so that short and long ones are as frequent as in the table.
     """
-    known = wordings(facts)
     fitting = [template for template in TEMPLATES if _slots(template) <= known.keys()]
-    found: dict[str, None] = {}
+    found: dict[str, Caption] = {}
     for _ in range(count):
         for template in stream.sample(fitting, len(fitting)):
-            drawn = {slot: stream.choice(known[slot]) for slot in sorted(_slots(template))}
-            found[template.format_map(drawn)] = None
+            said = {slot: stream.choice(known[slot]) for slot in sorted(_slots(template))}
+            text = template.format_map(said)
+            found.setdefault(text, Caption(text, tuple(said.items())))
             if len(found) == count:
-                return tuple(found)
-    return tuple(found)
+                return tuple(found.values())
+    return tuple(found.values())
+
+
+def is_true(caption: Caption, known: Wordings) -> bool | None:
+    """Say whether a caption is true of an image of which this is known.
+
+    True where every wording of it is one of the image's, None where a slot of it is unknown and
+    none is contradicted.
+    """
+    unknown = False
+    for slot, way in caption.said:
+        if slot not in known:
+            unknown = True
+        elif way not in known[slot]:
+            return False
+    return None if unknown else True
 
 
 def wordings(facts: Facts) -> Wordings:

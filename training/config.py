@@ -8,11 +8,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
 
 import pydantic
 
 from encoder.clip import Kind
 from encoder.config import PRESETS, EncoderConfig, Extent
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_C = TypeVar("_C", bound="DataclassInstance")
 
 
 class Method(StrEnum):
@@ -151,32 +157,29 @@ def default(
     return config
 
 
-def changed(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
+def changed(config: _C, settings: Sequence[str]) -> _C:
     """Set fields by `name=value`, values in JSON; ValueError naming the one that is wrong."""
+    settable = [each.name for each in fields(config) if each.name not in _OPTIONS]
     values = {}
     for setting in settings:
         name, _, text = setting.partition("=")
-        if name not in _SETTABLE:
-            raise ValueError(f"{name!r} is none of {', '.join(_SETTABLE)}")
+        if name not in settable:
+            raise ValueError(f"{name!r} is none of {', '.join(settable)}")
         try:
             values[name] = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"{setting!r}: the value is no number, list, true or false") from error
     try:
-        adapter = pydantic.TypeAdapter(TrainConfig)
+        adapter = pydantic.TypeAdapter(type(config))
         return adapter.validate_python({**vars_of(config), **values})
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def vars_of(config: TrainConfig) -> dict[str, object]:
+def vars_of(config: "DataclassInstance") -> dict[str, object]:
     """Return the fields by name, nested ones as they are."""
     return {each.name: getattr(config, each.name) for each in fields(config)}
 
 
-_SETTABLE = tuple(
-    each.name
-    for each in fields(TrainConfig)
-    if each.name not in ("method", "encoder", "steps", "seed")
-)
+_OPTIONS = frozenset({"method", "encoder", "steps", "seed"})  # given in another way

@@ -96,7 +96,7 @@ def prepare(
 
     Raises TooManyUnreadable as `reading.stop_if_too_many` does; fewer are skipped and counted.
     """
-    folder = cache / _name(items, side)
+    folder = cache / fingerprint(items, FORMAT, RULES, side, MAX_FRAMES)
     if not (folder / _INDEX).exists():
         folder.mkdir(parents=True, exist_ok=True)
         _write(items, folder, side, advance)
@@ -108,9 +108,9 @@ def prepare(
     return Images(folder, index["fingerprint"], entries, index["unreadable"])
 
 
-def _name(items: Sequence[Item], side: int) -> str:
-    """Name the cache by what it is made of: files, rules of reading and the size asked for."""
-    digest = hashlib.sha256(f"{FORMAT} {RULES} {side} {MAX_FRAMES}".encode())
+def fingerprint(items: Sequence[Item], *rules: object) -> str:
+    """Name what is made of files by some rules: 16 hex digits that change with either."""
+    digest = hashlib.sha256(" ".join(map(str, rules)).encode())
     for item in items:
         for file in item.files:
             stat = file.stat()

@@ -14,12 +14,13 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import pydantic
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from encoder import checkpoint as checkpoints
 from encoder.checkpoint import Checkpoint, Description
@@ -49,6 +50,31 @@ class Progress:
     metrics: dict[str, float]
 
 
+class Kept(Protocol):
+    """What `run.json` may say: which run it is and how far it came."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def format(self) -> int:
+        """Number of the format."""
+
+    @property
+    def config(self) -> Any:
+        """A dataclass of everything that decides the outcome, save the data."""
+
+    @property
+    def data(self) -> str:
+        """Fingerprint of what is learned from."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+
+
+_K = TypeVar("_K", bound=Kept)
+
+
 def save(
     folder: Path,
     progress: Progress,
@@ -56,26 +82,33 @@ def save(
     optimiser: torch.optim.Optimizer,
     ranks: Ranks,
 ) -> None:
-    """Write everything that resuming needs beside the old, then replace it file by file.
+    """Write everything that resuming needs, and the encoder.
 
-    The step is in the state too: a run whose files do not agree is refused, not continued. Every
-    process must call it, one writes.
+    Every process must call it, one writes.
     """
     tensors = {f"model.{name}": whole(t) for name, t in objective.state_dict().items()}
-    tensors.update(_moments(objective, optimiser))
-    tensors["step"] = torch.tensor(progress.step)
+    tensors.update(moments(objective, optimiser))
     kept = {name: whole(t) for name, t in objective.kept.state_dict().items()}
     if not ranks.writes:
         return
+    write(folder, progress, tensors)
+    checkpoints.save(folder / ENCODER, exported(progress, kept))
+
+
+def write(folder: Path, progress: Kept, tensors: Mapping[str, Tensor]) -> None:
+    """Write state and progress beside the old, then replace them file by file.
+
+    The step is in the state too: a run whose files do not agree is refused, not continued.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f"{STATE_FILE}.writing"
-    save_file({name: t.contiguous() for name, t in tensors.items()}, beside)
+    state = {**tensors, "step": torch.tensor(progress.step)}
+    save_file({name: t.contiguous() for name, t in state.items()}, beside)
     _replace(beside, folder / STATE_FILE)
     text = json.dumps(asdict(progress), indent=2, sort_keys=True)
     beside = folder / f"{RUN_FILE}.writing"
     beside.write_text(text + "\n", encoding="utf-8")
     _replace(beside, folder / RUN_FILE)
-    checkpoints.save(folder / ENCODER, exported(progress, kept))
 
 
 def exported(progress: Progress, weights: Mapping[str, Tensor]) -> Checkpoint:
@@ -94,10 +127,15 @@ def exported(progress: Progress, weights: Mapping[str, Tensor]) -> Checkpoint:
 
 def read(folder: Path) -> Progress:
     """Read `run.json`; BadRun where it is missing, damaged or of another format."""
+    return read_as(folder, Progress)
+
+
+def read_as(folder: Path, kind: type[_K]) -> _K:
+    """Read `run.json` of a run of any kind; raises as `read`."""
     advice = "Start a new run in another folder."
     try:
         text = (folder / RUN_FILE).read_bytes()
-        progress = pydantic.TypeAdapter(Progress).validate_json(text)
+        progress = pydantic.TypeAdapter(kind).validate_json(text)
     except OSError as error:
         raise BadRun(folder, f"{RUN_FILE} cannot be read ({error.strerror})", advice) from error
     except pydantic.ValidationError as error:
@@ -112,7 +150,12 @@ def read(folder: Path) -> Progress:
 
 def resumable(folder: Path, config: TrainConfig, data: str) -> Progress:
     """Read a run that has this config and these data; BadRun where it has others."""
-    progress = read(folder)
+    return resumable_as(folder, Progress, config, data)
+
+
+def resumable_as(folder: Path, kind: type[_K], config: Any, data: str) -> _K:
+    """Read a run of any kind; raises as `resumable`."""
+    progress = read_as(folder, kind)
     saved, asked = asdict(progress.config), asdict(config)
     if other := sorted(key for key in saved if saved[key] != asked[key]):
         reason = f"it was begun with other settings: {', '.join(other)}"
@@ -123,7 +166,7 @@ def resumable(folder: Path, config: TrainConfig, data: str) -> Progress:
     return progress
 
 
-def read_state(folder: Path, progress: Progress) -> dict[str, Tensor]:
+def read_state(folder: Path, progress: Kept) -> dict[str, Tensor]:
     """Read the tensors of a run; BadRun where they are damaged or from another step."""
     try:
         tensors = load_file(folder / STATE_FILE)
@@ -145,19 +188,20 @@ def restore_model(folder: Path, objective: Objective, tensors: Mapping[str, Tens
 
 
 def restore_moments(
-    objective: Objective, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+    trained: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
     """Put the optimiser's moments back, placed as its parameters are."""
-    for name, parameter in objective.named_parameters():
+    for name, parameter in trained.named_parameters():
         if f"moment.step.{name}" in tensors:
             state = {key: like(tensors[f"moment.{key}.{name}"], parameter) for key in _MOMENTS}
             optimiser.state[parameter] = {"step": tensors[f"moment.step.{name}"], **state}
 
 
-def _moments(objective: Objective, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def moments(trained: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's moments by the names of its parameters."""
     return {
         f"moment.{key}.{name}": whole(optimiser.state[parameter][key])
-        for name, parameter in objective.named_parameters()
+        for name, parameter in trained.named_parameters()
         if parameter in optimiser.state
         for key in ("step", *_MOMENTS)
     }

@@ -50,7 +50,8 @@ class Journal(Silent):
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Write one line, one scalar for each value, and show it."""
-        values = {**values, "mfu": values["tflops"] * 1e12 / self._peak}
+        if "tflops" in values:
+            values = {**values, "mfu": values["tflops"] * 1e12 / self._peak}
         rounded = {key: round(value, 6) for key, value in values.items()}
         self._file.write(json.dumps({"step": step, **rounded}) + "\n")
         if self._board is not None:

@@ -7,7 +7,8 @@
 
 -- What comes from Similis must not go round in a circle: its reports, sent as SIMILIS, and what is
 -- retrieved from it, sent as the AE title that was asked. These are its defaults.
-local similis = { SIMILIS = true, SIMILIS_FIND = true, SIMILIS_QR = true }
+local similis = { SIMILIS = true, SIMILIS_FIND = true, SIMILIS_TEXT = true,
+                  SIMILIS_QR = true }
 
 function OnStoredInstance(instanceId, tags, metadata, origin)
    if origin['RequestOrigin'] == 'DicomProtocol' and similis[origin['RemoteAet']] then

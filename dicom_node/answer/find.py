@@ -1,4 +1,4 @@
-"""C-FIND by example: a study, series or image as the query, similar ones as the answer, by rank.
+"""C-FIND by likeness: an example or a sentence as the query, similar cases as the answer, by rank.
 
 At STUDY level the answer is studies; at SERIES and IMAGE level it is the series or image of each
 similar study that matches best.
@@ -13,11 +13,12 @@ from pynetdicom import evt
 
 from dicom_node.answer.identifier import Identifier
 from dicom_node.answer.pending import send_pending
-from dicom_node.answer.query import Answered, similar_to_study
+from dicom_node.answer.query import Answered, part_of, similar_to_study
 from dicom_node.answer.question import Question, read_question
 from dicom_node.answer.response import Answers, Asked, Elements, SimilarResponder
+from dicom_node.answer.words import Sentence, example_of, similar_to_words
 from dicom_node.config import Answer, Scope
-from dicom_node.errors import NotIndexed, QueryRefused
+from dicom_node.errors import NoTextSpace, NotIndexed, OutsideSpace, QueryRefused
 from dicom_node.generation import Answering, Current
 from dicom_node.listener import failure, peer
 from index.attributes import ATTRIBUTES, Level
@@ -29,6 +30,7 @@ from index.states import State
 
 log = structlog.get_logger()
 
+SUCCESS = 0x0000  # PS3.7 Annex C.1.1
 NOT_INDEXED_YET = 0xC001  # PS3.4 Table C.4-1 leaves Cxxx to the implementation
 
 _UNSETTLED = frozenset({State.RECEIVING, State.DIRTY, State.QUIET, State.EMBEDDED})
@@ -38,20 +40,34 @@ _BY_KEYWORD = {attribute.keyword: attribute for attribute in ATTRIBUTES}
 
 @dataclass(frozen=True, slots=True)
 class FindService:
-    """Where cases come from and how answers are written."""
+    """Where cases come from and how answers are written.
+
+    `word_weight` is the share of a sentence beside an example.
+    """
 
     catalogue: Catalogue
     current: Current
     answer: Answer
     retrieve_ae_title: str
+    word_weight: float = 0.5
 
 
-def find_similar(event: evt.Event, identifier: Identifier, service: FindService) -> Answers:
-    """Answer one C-FIND by example; raises as `similar_answers` but for `NotIndexed`."""
+def find_similar(
+    event: evt.Event, identifier: Identifier, service: FindService, sentence: str = ""
+) -> Answers:
+    """Answer one C-FIND by example or by a sentence.
+
+    Raises as `similar_answers` but for `NotIndexed` and `OutsideSpace`.
+    """
     try:
         answers = similar_answers(
-            identifier, service, is_listening=lambda: event.assoc.is_established
+            identifier, service, sentence, is_listening=lambda: event.assoc.is_established
         )
+    except OutsideSpace as error:
+        # Success: viewers show an empty list, where a failure would be an error message.
+        log.info("query_outside_space", best=round(error.best, 3), source=peer(event))
+        yield failure(SUCCESS, "no case is what the words say"), None
+        return
     except NotIndexed as error:
         log.info(
             "query_without_vectors",
@@ -67,24 +83,71 @@ def find_similar(event: evt.Event, identifier: Identifier, service: FindService)
 
 
 def similar_answers(
-    identifier: Identifier, service: FindService, *, is_listening: Callable[[], bool]
+    identifier: Identifier,
+    service: FindService,
+    sentence: str = "",
+    *,
+    is_listening: Callable[[], bool],
 ) -> Iterator[tuple[int, Elements]]:
     """Search, then return the cases one by one in rank order, each with its pending status.
 
-    Raises `QueryRefused` and `BadQuery`, `NotIndexed` for an example without vectors.
+    Raises `QueryRefused` and `BadQuery`, `NotIndexed` for an example without vectors; for a
+    sentence `BadText`, `NoTextSpace` and `OutsideSpace`.
     """
-    question = read_question(identifier, service.answer)
-    study_uid = _example_study(question, service.catalogue)
-    if question.scope in (Scope.SAME_MODALITY, Scope.SAME_BODY_PART):
-        question = _with_scope(question, study_uid, service.catalogue)
+    question, study_uid = _understood(identifier, service, sentence)
+    if question.text:
+        return case_answers(identifier, _asked_in_words(question, study_uid, service), service)
     found = _search(service, study_uid, question, is_listening)
     if found is None:
-        known = service.catalogue.study_row(study_uid)
-        state = known.state if known is not None else None
-        raise NotIndexed(study_uid, state or "", is_coming=state in _UNSETTLED)
+        raise _not_indexed(study_uid, service.catalogue)
     answering, answered = found
     asked = Asked(question, study_uid, answered.ranking, answering.model.version)
     return case_answers(identifier, asked, service)
+
+
+def ask_in_words(identifier: Identifier, service: FindService) -> Asked:
+    """Rank the cases by the sentence in the private block, and by the example if there is one.
+
+    Raises as `similar_answers`.
+    """
+    question, study_uid = _understood(identifier, service, "")
+    return _asked_in_words(question, study_uid, service)
+
+
+def _understood(
+    identifier: Identifier, service: FindService, sentence: str
+) -> tuple[Question, str]:
+    """Return what is asked, its scope as filters, and the study of the example if there is one."""
+    question = read_question(identifier, service.answer, sentence)
+    study_uid = _example_study(question, service.catalogue) if question.has_example else ""
+    if question.scope in (Scope.SAME_MODALITY, Scope.SAME_BODY_PART):
+        question = _with_scope(question, study_uid, service.catalogue)
+    return question, study_uid
+
+
+def _not_indexed(study_uid: str, catalogue: Catalogue) -> NotIndexed:
+    known = catalogue.study_row(study_uid)
+    state = known.state if known is not None else None
+    return NotIndexed(study_uid, state or "", is_coming=state in _UNSETTLED)
+
+
+def _asked_in_words(question: Question, study_uid: str, service: FindService) -> Asked:
+    answering = service.current()
+    if answering.words is None:
+        raise NoTextSpace
+    sentence = Sentence(text=question.text)
+    if question.has_example:
+        whole = service.catalogue.study_query(study_uid, answering.model.model_id)
+        part = whole and part_of(whole, question.series, question.instance)
+        if part is None:
+            raise _not_indexed(study_uid, service.catalogue)
+        example = example_of(service.catalogue, part)
+        sentence = Sentence(text=question.text, example=example, weight=service.word_weight)
+    told = similar_to_words(answering.words, sentence, question.filters)
+    log.info("words_asked", characters=len(question.text), cases=len(told.ranking.cases))
+    if told.outside and told.best is not None:
+        raise OutsideSpace(told.best, answering.words.words.floor)
+    return Asked(question, study_uid, told.ranking, answering.words.words.version)
 
 
 def _example_study(question: Question, catalogue: Catalogue) -> str:
@@ -105,6 +168,8 @@ def _example_study(question: Question, catalogue: Catalogue) -> str:
 
 def _with_scope(question: Question, study_uid: str, catalogue: Catalogue) -> Question:
     """Turn the scopes that speak of the example's series into filters; raise `QueryRefused`."""
+    if not question.has_example:
+        raise QueryRefused("this scope is of an example, and there is none")
     filters = question.filters
     series = catalogue.matching_series(study_uid, _named("SeriesInstanceUID", question.series))
     if question.scope is Scope.SAME_MODALITY and series:

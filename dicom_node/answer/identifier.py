@@ -42,10 +42,14 @@ _BY_KEYWORD = {attribute.keyword: attribute for attribute in ATTRIBUTES}
 
 
 class Identifier:
-    """The data set of a request, its elements read one by one as they are asked for."""
+    """The data set of a request, its elements read one by one as they are asked for.
 
-    def __init__(self, dataset: Dataset) -> None:
+    Keys that are `universal` are read as if they had no value.
+    """
+
+    def __init__(self, dataset: Dataset, *, universal: frozenset[BaseTag] = frozenset()) -> None:
         self._dataset = dataset
+        self._universal = universal
         raw = self._raw(Tag("SpecificCharacterSet"))
         self.character_set = raw.decode("ascii", "replace").strip(" \0")
         self._names = encodings(self.character_set.encode())
@@ -142,6 +146,11 @@ class Identifier:
                 raise QueryRefused(error.reason, keyword=keyword) from error
         return uids
 
+    def take(self, keyword: str) -> tuple[str, "Identifier"]:
+        """Return the text of a standard key, and the identifier that has that key universal."""
+        rest = Identifier(self._dataset, universal=frozenset({Tag(keyword)}))
+        return self.text(keyword), rest
+
     def check_parents(self) -> None:
         """Raise `QueryRefused` unless the levels above are named (PS3.4 C.4.1.2.1)."""
         for level, keyword in UNIQUE_KEYS.items():
@@ -150,7 +159,7 @@ class Identifier:
             self.uids(keyword)
 
     def _raw(self, tag: BaseTag) -> bytes:
-        element = self._dataset.get_item(tag)
+        element = None if tag in self._universal else self._dataset.get_item(tag)
         value = element.value if element is not None else None
         return value if isinstance(value, bytes) else b""
 

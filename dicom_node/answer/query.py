@@ -47,13 +47,15 @@ class Filters:
 class Example:
     """What to compare with: unit vectors (M, D), and whose they are; `parts` as in `Query`.
 
-    A `part_weight` takes the place of that of the filters.
+    `modalities`, one for each vector, are needed beside words. A `part_weight` takes the place of
+    that of the filters.
     """
 
     vectors: NDArray[np.float32]
     study_instance_uid: str
     patient: PatientKey
     parts: tuple[ClipParts | None, ...] = ()
+    modalities: tuple[str, ...] = ()
     part_weight: float | None = None
 
 
@@ -79,7 +81,7 @@ def similar_to_study(
     None for a study that the catalogue lacks, or that has no such vector (yet) to compare by.
     """
     whole = catalogue.study_query(study_instance_uid, search.model_id)
-    query = _part(whole, series, instance) if whole is not None else None
+    query = part_of(whole, series, instance) if whole is not None else None
     if query is None:
         return None
     example = Example(
@@ -168,7 +170,7 @@ def _merged(rankings: Sequence[Ranking], k: int, model_id: str) -> Ranking:
     )
 
 
-def _part(query: StudyVectors, series: str, instance: str) -> StudyVectors | None:
+def part_of(query: StudyVectors, series: str, instance: str) -> StudyVectors | None:
     """Return the vectors of one series, of the clips that hold one instance, or None."""
     rows = [
         number

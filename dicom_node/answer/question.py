@@ -1,8 +1,9 @@
-"""What a similarity query asks: the example, how many cases, and which ones, from its identifier.
+"""What a similarity query asks: the example or a sentence, how many cases, and which ones.
 
 The example is named by the private keys Query Study, Series or SOP Instance UID or, for requestors
-that cannot send private keys, by plain StudyInstanceUID or AccessionNumber at STUDY level. The
-other matching keys are filters on the neighbours.
+that cannot send private keys, by plain StudyInstanceUID or AccessionNumber at STUDY level. A
+sentence, the private key Query Text, takes its place or goes with it. The other matching keys are
+filters on the neighbours.
 """
 
 from dataclasses import dataclass
@@ -25,36 +26,46 @@ _IS_LENGTH = 12  # PS3.5 6.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A similarity query; of the example at least one field is given."""
+    """A similarity query; of the example at least one field is given, or there is a sentence."""
 
     study: str = ""
     accession_number: str = ""
     series: str = ""
     instance: str = ""
+    text: str = ""
     scope: Scope
     filters: Filters
 
+    @property
+    def has_example(self) -> bool:
+        """Whether there is more than a sentence."""
+        return any((self.study, self.accession_number, self.series, self.instance))
+
 
 def asks_for_similar(identifier: Identifier) -> bool:
-    """Tell whether a query is by example: below STUDY level only private keys can say so."""
-    named = any(identifier.private(element) for element in EXAMPLES)
+    """Tell whether a query is of likeness: below STUDY level only private keys can say so."""
+    named = any(identifier.private(element) for element in (*EXAMPLES, private.QUERY_TEXT))
     return named or identifier.level is Level.STUDY
 
 
-def read_question(identifier: Identifier, answer: Answer) -> Question:
-    """Return what a query by example asks; raise `QueryRefused`, or `BadQuery` for a range."""
-    if identifier.private(private.QUERY_TEXT):
-        raise QueryRefused("cases are not searched by text here")
+def read_question(identifier: Identifier, answer: Answer, sentence: str = "") -> Question:
+    """Return what a query asks, beside a sentence found elsewhere than in the private block.
+
+    Raises `QueryRefused`, or `BadQuery` for a range.
+    """
+    text = sentence or identifier.private(private.QUERY_TEXT)
     study, series, instance = (_uid(identifier, element) for element in EXAMPLES)
     accession_number = ""
     if not (study or series or instance):
         study = _plain_study(identifier)
-        accession_number = "" if study else _accession_number(identifier)
+        if not study and not (text and "AccessionNumber" not in identifier.valued):
+            accession_number = _accession_number(identifier)
     return Question(
         study=study,
         accession_number=accession_number,
         series=series,
         instance=instance,
+        text=text,
         scope=read_scope(identifier),
         filters=read_filters(identifier, answer),
     )

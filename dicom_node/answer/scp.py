@@ -1,8 +1,9 @@
-"""The query listener: two AE titles on one port, told apart by the one that was called.
+"""The query listener: three AE titles on one port, told apart by the one that was called.
 
 | called | C-FIND | C-MOVE, C-GET | C-STORE |
 |---|---|---|---|
 | `SIMILIS_FIND` | by example; below STUDY level without one, ordinary | as below | a guest |
+| `SIMILIS_TEXT` | by words in StudyDescription; below STUDY level as above | as below | refused |
 | `SIMILIS_QR` | ordinary | what is kept | refused |
 
 A guest is a study that is sent to be asked about: the answer is a report to the sender, which must
@@ -22,16 +23,26 @@ from dicom_node.answer.query_retrieve import find_matches
 from dicom_node.answer.question import asks_for_similar
 from dicom_node.answer.response import Answers
 from dicom_node.answer.retrieve import RetrieveService, on_get, on_move
-from dicom_node.config import Config
+from dicom_node.config import Config, Dicom
 from dicom_node.contexts import Role, services
-from dicom_node.errors import NowhereToAnswer, QueryRefused
+from dicom_node.errors import (
+    NoTextSpace,
+    NowhereToAnswer,
+    QueryRefused,
+    WorkerBusy,
+    WorkerFailed,
+    WorkerUnavailable,
+)
 from dicom_node.listener import Listener, failure, guarded, guarded_iterator, peer
 from dicom_node.receive.intake import Intake
 from dicom_node.receive.scp import on_store, refused
+from encoder.errors import BadText
+from index.attributes import Level
 from index.errors import BadQuery, DatabaseUnavailable
 
 log = structlog.get_logger()
 
+_SENTENCE = "StudyDescription"  # of the keys every client has, the one for free text
 OUT_OF_RESOURCES = 0xA700  # PS3.4 Table C.4-1
 # PS3.7 Annex C.5.6: what a C-STORE is told where no studies are taken as queries.
 SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -46,11 +57,11 @@ def query_listener(
     senders = {each.ae_title: name for name, each in config.destinations.items()}
     return Listener(
         dicom,
-        ae_titles=(dicom.find_ae_title, dicom.qr_ae_title),
+        ae_titles=(dicom.find_ae_title, dicom.text_ae_title, dicom.qr_ae_title),
         port=dicom.query_port,
         services=services(Role.QUERY),
         handlers=[
-            (evt.EVT_C_FIND, guarded_iterator(on_find), [find, dicom.find_ae_title]),
+            (evt.EVT_C_FIND, guarded_iterator(on_find), [find, dicom]),
             (evt.EVT_C_MOVE, guarded_iterator(on_move), [retrieve]),
             (evt.EVT_C_GET, guarded_iterator(on_get), [retrieve]),
             (evt.EVT_C_STORE, guarded(on_guest), [intake, dicom.find_ae_title, senders]),
@@ -72,26 +83,44 @@ def on_guest(
     return on_store(event, intake, asked_by=senders[title])
 
 
-def on_find(event: evt.Event, service: FindService, find_ae_title: str) -> Answers:
+def on_find(event: evt.Event, service: FindService, dicom: Dicom) -> Answers:
     """Answer one C-FIND (PS3.4 C.4.1)."""
-    called = event.assoc.acceptor.ae_title
     try:
-        identifier = Identifier.read(event)
-        if called == find_ae_title and asks_for_similar(identifier):
-            yield from find_similar(event, identifier, service)
-        else:
-            yield from find_matches(
-                event,
-                identifier,
-                service.catalogue,
-                retrieve_ae_title=service.retrieve_ae_title,
-            )
+        yield from _answers(event, Identifier.read(event), service, dicom)
     except QueryRefused as refusal:
         log.warning("query_refused", reason=refusal.reason, source=peer(event))
         yield failure(refusal.status, refusal.reason, refusal.keyword), None
     except BadQuery as bad:
         log.warning("query_refused", reason=str(bad), source=peer(event))
         yield failure(QueryRefused.status, f"{bad.field}: {bad.reason}", bad.field), None
+    except BadText as bad:
+        log.warning("query_refused", reason=bad.reason, source=peer(event))
+        yield failure(QueryRefused.status, bad.reason), None
+    except NoTextSpace:
+        log.warning("query_refused", reason="no text space", source=peer(event))
+        yield failure(QueryRefused.status, "cases are not searched by words here"), None
+    except (WorkerBusy, WorkerFailed, WorkerUnavailable) as error:
+        log.error("query_failed", reason=str(error))
+        yield failure(OUT_OF_RESOURCES, "words cannot be read now, ask again"), None
     except DatabaseUnavailable as error:
         log.error("query_failed", reason=str(error))
         yield failure(OUT_OF_RESOURCES, "the catalogue cannot be read, ask again"), None
+
+
+def _answers(
+    event: evt.Event, identifier: Identifier, service: FindService, dicom: Dicom
+) -> Answers:
+    called, sentence = event.assoc.acceptor.ae_title, ""
+    if called == dicom.text_ae_title and identifier.level is Level.STUDY:
+        # No wildcards are in a sentence, but viewers put some around what is typed.
+        text, identifier = identifier.take(_SENTENCE)
+        sentence = text.strip("* ")
+        if not sentence and not identifier.private(private.QUERY_TEXT):
+            raise QueryRefused("no sentence to search by", keyword=_SENTENCE)
+        if "\\" in sentence:
+            raise QueryRefused("one sentence is asked for, not several", keyword=_SENTENCE)
+    if called != dicom.qr_ae_title and asks_for_similar(identifier):
+        return find_similar(event, identifier, service, sentence)
+    return find_matches(
+        event, identifier, service.catalogue, retrieve_ae_title=service.retrieve_ae_title
+    )

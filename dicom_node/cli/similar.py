@@ -1,4 +1,4 @@
-"""`similis similar`: which kept cases look like this study, or like these files?"""
+"""`similis similar`: which kept cases look like a study or files, or are what words say?"""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.answer.query import Filters, similar_to_examples, similar_to_study
+from dicom_node.answer.query import Example, Filters, similar_to_examples, similar_to_study
+from dicom_node.answer.words import Sentence, example_of, similar_to_words
 from dicom_node.cli.filters import (
     AgeOption,
     BodyPartOption,
@@ -28,10 +29,11 @@ from dicom_node.cli.options import (
     print_json,
     print_table,
 )
-from dicom_node.errors import NotKnown, SimilisError
+from dicom_node.errors import NotKnown, NotUnderstood, OutsideSpace, SimilisError
 from dicom_node.generation import Answering, answering_model, open_answering, start_workers
 from dicom_node.operate.example import embed_examples
 from dicom_node.operate.sources import files_below
+from dicom_node.operate.words import open_words
 from dicom_node.parts import Parts, existing_parts
 from dicom_node.receive.clips import Region, read_box
 from index.parts import PartPlace
@@ -43,7 +45,7 @@ _COLUMNS = (
     "same in",
 )  # fmt: skip
 ExampleArgument = Annotated[
-    list[str], typer.Argument(help="A Study Instance UID, or the files of an example.")
+    list[str] | None, typer.Argument(help="A Study Instance UID, or the files of an example.")
 ]
 SliceOption = Annotated[
     int | None,
@@ -55,6 +57,13 @@ BoxOption = Annotated[
 NotOption = Annotated[
     list[Path] | None,
     typer.Option("--not", exists=True, help="A file or folder of what is not wanted."),
+]
+TextOption = Annotated[
+    str, typer.Option(help="What the cases are to be, a sentence; beside an example or alone.")
+]
+WeightOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of the words.", show_default="text.weight, 0.5"),
 ]
 _UID_END = 12  # characters of a UID that tell the instances of a study apart
 
@@ -68,8 +77,21 @@ class _Files:
     unwanted: list[Path]
 
 
+_Asked = _Files | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What cases are to be, and the share of it beside an example."""
+
+    text: str
+    weight: float
+
+
 def similar(
-    example: ExampleArgument,
+    example: ExampleArgument = None,
+    text: TextOption = "",
+    text_weight: WeightOption = None,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Cases at most.")] = None,
     modality: ModalityOption = None,
     body_part: BodyPartOption = None,
@@ -87,11 +109,12 @@ def similar(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Rank the kept studies by likeness to an example.
+    """Rank the kept studies by likeness to an example, to words, or to both.
 
     Files of several studies are several examples; --not takes examples of what is not wanted.
     """
-    asked = _asked(example, slice_number, box, unlike or [])
+    asked = _asked(example or [], slice_number, box, unlike or [])
+    _check_words(text, asked)
     settings = configured(config, data)
     filters = filters_of(
         settings.answer,
@@ -106,25 +129,37 @@ def similar(
         effort=effort,
         same_patient=same_patient,
     )
-    _answer(existing_parts(settings), asked, filters, json=json)
+    words = text and _Words(text, settings.text.weight if text_weight is None else text_weight)
+    _answer(existing_parts(settings), asked, words or None, filters, json=json)
 
 
-def _answer(parts: Parts, asked: _Files | str, filters: Filters, *, json: bool) -> None:
+def _answer(
+    parts: Parts, asked: _Asked, words: _Words | None, filters: Filters, *, json: bool
+) -> None:
     model = answering_model(parts)
+    outside = None
     try:
-        ranking = _ranked(parts, asked, filters)
+        if words is None:
+            ranking = _ranked(parts, asked, filters)
+        else:
+            ranking, outside = _in_words(parts, asked, words, filters)
     finally:
         parts.close()
-    _print(ranking, json)
+    _print(ranking, json, None if words is None else outside is not None)
+    if outside is not None:
+        typer.echo(f"similis: {outside}", err=True)
     if not model.trained:
         typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
 
 
-def _asked(
-    example: list[str], slice_number: int | None, box: str, unlike: list[Path]
-) -> _Files | str:
+def _asked(example: list[str], slice_number: int | None, box: str, unlike: list[Path]) -> _Asked:
     """Return what cases are to be like, be it a study that is kept; refuse what does not fit."""
-    asked, region = files_or_uid(example), _region(slice_number, box)
+    region = _region(slice_number, box)
+    if not example:
+        if region is not None or unlike:
+            raise typer.BadParameter("a slice, a box and --not go with an example")
+        return None
+    asked = files_or_uid(example)
     if unlike and (region is not None or isinstance(asked, str)):
         raise typer.BadParameter("--not goes with examples that are files, without slice or box")
     if not isinstance(asked, str):
@@ -132,6 +167,14 @@ def _asked(
     if region is not None:
         raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
     return asked
+
+
+def _check_words(text: str, asked: _Asked) -> None:
+    """Refuse a question of neither words nor example, and words beside what is not wanted."""
+    if not text.strip() and (text or asked is None):
+        raise typer.BadParameter("give an example, or what the cases are to be by --text")
+    if text and isinstance(asked, _Files) and asked.unwanted:
+        raise typer.BadParameter("--not does not go with words")
 
 
 def _region(slice_number: int | None, box: str) -> Region | None:
@@ -144,38 +187,65 @@ def _region(slice_number: int | None, box: str) -> Region | None:
         raise typer.BadParameter(str(error), param_hint="--box") from error
 
 
-def _ranked(parts: Parts, asked: _Files | str, filters: Filters) -> Ranking:
-    if isinstance(asked, str):
-        return _like_study(parts, asked, filters)
-    return _like_files(parts, asked, filters)
+def _ranked(parts: Parts, asked: _Asked, filters: Filters) -> Ranking:
+    if isinstance(asked, _Files):
+        return _like_files(parts, asked, filters)
+    return _like_study(parts, asked or "", filters)
+
+
+def _in_words(
+    parts: Parts, asked: _Asked, words: _Words, filters: Filters
+) -> tuple[Ranking, OutsideSpace | None]:
+    """Rank by words and an example, if there is one; say so where they are outside the space."""
+    example = None
+    if isinstance(asked, _Files):
+        wanted, _ = _embedded(parts, asked)
+        if len(wanted) > 1:
+            raise NotUnderstood("words go with one example; give the files of one study")
+        example = wanted[0]
+    elif asked is not None:
+        study = parts.catalogue.study_query(asked, answering_model(parts).model_id)
+        if study is None:
+            raise _without_vectors(parts, asked)
+        example = example_of(parts.catalogue, study)
+    search = open_words(parts)
+    sentence = Sentence(text=words.text, example=example, weight=words.weight)
+    told = similar_to_words(search, sentence, filters)
+    outside = told.outside and told.best is not None
+    return told.ranking, OutsideSpace(told.best or 0.0, search.words.floor) if outside else None
 
 
 def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
     answered = similar_to_study(parts.catalogue, _opened(parts).search, uid, filters)
     if answered is None:
-        known = parts.catalogue.study_row(uid)
-        if known is not None:
-            raise SimilisError(f"study {uid} is {known.state}: it has no vector to compare by")
-        raise NotKnown("study", uid, "`similis import` takes studies in")
+        raise _without_vectors(parts, uid)
     return answered.ranking
 
 
+def _without_vectors(parts: Parts, uid: str) -> SimilisError:
+    known = parts.catalogue.study_row(uid)
+    if known is not None:
+        return SimilisError(f"study {uid} is {known.state}: it has no vector to compare by")
+    return NotKnown("study", uid, "`similis import` takes studies in")
+
+
 def _like_files(parts: Parts, files: _Files, filters: Filters) -> Ranking:
+    wanted, unwanted = _embedded(parts, files)
+    return similar_to_examples(_opened(parts).search, wanted, unwanted, filters)
+
+
+def _embedded(parts: Parts, files: _Files) -> tuple[list[Example], list[Example]]:
+    """Return the examples that are wanted, and those that are not."""
     (worker,) = start_workers(parts, 1)
     try:
-        answering = _opened(parts)
-        model_id = answering.model.model_id
+        model_id = answering_model(parts).model_id
         wanted = embed_examples(
             worker, _found(files.wanted), model_id=model_id, region=files.region
         )
-        unwanted = (
-            embed_examples(worker, _found(files.unwanted), model_id=model_id)
-            if files.unwanted
-            else []
-        )
+        unwanted = _found(files.unwanted)
+        return wanted, embed_examples(worker, unwanted, model_id=model_id) if unwanted else []
     finally:
         worker.stop()
-    return similar_to_examples(answering.search, wanted, unwanted, filters)
 
 
 def _opened(parts: Parts) -> Answering:
@@ -186,9 +256,11 @@ def _found(paths: list[Path]) -> list[Path]:
     return [path for path in files_below(paths) if isinstance(path, Path)]
 
 
-def _print(ranking: Ranking, json: bool) -> None:
+def _print(ranking: Ranking, json: bool, outside: bool | None) -> None:
+    """Print cases; of words also whether they were outside the space."""
     if json:
-        print_json({"model_id": ranking.model_id, "cases": [asdict(c) for c in ranking.cases]})
+        told = {"model_id": ranking.model_id, "cases": [asdict(c) for c in ranking.cases]}
+        print_json(told if outside is None else told | {"outside_space": outside})
         return
     if not ranking.cases:
         typer.echo("No similar case found.")

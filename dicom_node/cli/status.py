@@ -37,17 +37,24 @@ def status(
     encoder = answering_model(parts)
     try:
         counts = parts.catalogue.counts()
-        generations = parts.catalogue.generations()
+        generations, spaces = parts.catalogue.generations(), parts.catalogue.spaces()
         figures = _measured(parts, encoder) if index else None
     finally:
         parts.close()
     if json:
-        told = {"encoder": asdict(encoder), "generations": [asdict(each) for each in generations]}
+        told = {
+            "encoder": asdict(encoder),
+            "generations": [asdict(each) for each in generations],
+            "text_spaces": [asdict(each) for each in spaces],
+        }
         measured = {} if figures is None else {"index": figures}
         print_json(told | _as_dict(counts) | measured)
         return
     rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
     rows += [("generation", f"{each.version} {each.state}", "") for each in generations]
+    rows += [
+        ("text space", each.version, counts.embeddings.get(each.space_id, 0)) for each in spaces
+    ]
     print_table("Similis", ("what", "", "number"), rows + _rows(counts))
     if figures is not None:
         print_table("Vector index", ("what", "figure", "meaning"), index_rows(figures))

@@ -1,5 +1,6 @@
-"""`similis train mae|simdino|joint|distill`: make an encoder from images alone."""
+"""`similis train`: make an encoder from images alone, or bind one to words."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -7,9 +8,17 @@ import typer
 
 from dicom_node.cli.options import ConfigOption, DeviceOption
 from encoder.config import PRESETS
+from training.bind_config import BindConfig
 from training.config import Method, Spread, TrainConfig, changed, default
 
-MethodArgument = Annotated[Method, typer.Argument(help="How it learns.")]
+_HELP: dict[Method, str] = {
+    Method.MAE: "Train an encoder to restore what is hidden from it.",
+    Method.SIMDINO: "Train an encoder to see the same in two views of an image.",
+    Method.JOINT: "Train an encoder by both: views, and what is hidden of them.",
+    Method.DISTILL: "Train an encoder to say what a network says that knows ImageNet's labels.",
+}
+_RESUMABLE = "\n\nA run can be stopped and resumed."
+
 ImagesOption = Annotated[
     str, typer.Option("--data", help="Manifest, folder of images, or catalogue:[DATA FOLDER].")
 ]
@@ -33,38 +42,91 @@ ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Of the CPU.")]
 SpreadOption = Annotated[Spread, typer.Option(help="Under torchrun.")]
 SaveOption = Annotated[float, typer.Option(min=0, help="Between checkpoints.")]
 
+ReportsOption = Annotated[
+    Path | None, typer.Option(help="Folder of your own reports: text, tables or DICOM SR.")
+]
+EncoderOption = Annotated[
+    Path | None,
+    typer.Option(help="Image encoder to bind.", show_default="the shipped encoder"),
+]
+TextOption = Annotated[
+    Path | None, typer.Option(help="Text tower to start from.", show_default="all-MiniLM-L6-v2")
+]
 
-def train(
-    method: MethodArgument,
+app = typer.Typer(
+    help="Train an encoder from images alone, or bind one to words.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def _trainer(method: Method) -> Callable[..., None]:
+    """Return the command that trains by one method."""
+
+    def train(
+        data: ImagesOption,
+        out: OutOption,
+        preset: PresetOption = "tiny",
+        width: WidthOption = None,
+        steps: StepsOption = 20_000,
+        seed: SeedOption = 0,
+        setting: SetOption = None,
+        init: InitOption = None,
+        resume: ResumeOption = False,
+        allow: AllowOption = None,
+        exclude: ExcludeOption = None,
+        cache: CacheOption = None,
+        device: DeviceOption = "auto",
+        threads: ThreadsOption = None,
+        spread: SpreadOption = Spread.DDP,
+        save_minutes: SaveOption = 10.0,
+        config: ConfigOption = None,
+    ) -> None:
+        settings = _settings(method, preset, width, steps, seed, setting or [])
+        from dicom_node.cli.training_run import Order, carry_out  # here: it loads torch
+
+        choice = (tuple(allow or ()), tuple(exclude or ()))
+        order = Order(settings, data, out, init, resume, *choice, cache, device, threads, spread,
+                      60 * save_minutes, config)  # fmt: skip
+        carry_out(order)
+
+    return train
+
+
+for _method in Method:
+    app.command(str(_method), help=_HELP[_method] + _RESUMABLE)(_trainer(_method))
+
+
+@app.command("bind")
+def bind(
     data: ImagesOption,
     out: OutOption,
-    preset: PresetOption = "tiny",
-    width: WidthOption = None,
-    steps: StepsOption = 20_000,
+    reports: ReportsOption = None,
+    encoder: EncoderOption = None,
+    text: TextOption = None,
     seed: SeedOption = 0,
     setting: SetOption = None,
-    init: InitOption = None,
     resume: ResumeOption = False,
     allow: AllowOption = None,
     exclude: ExcludeOption = None,
-    cache: CacheOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
-    spread: SpreadOption = Spread.DDP,
-    save_minutes: SaveOption = 10.0,
     config: ConfigOption = None,
 ) -> None:
-    """Train an encoder, by self-supervision or (distill) from a network that knows ImageNet.
+    """Bind images of all modalities to words: a text space in OUT/space.
 
-    A run can be stopped and resumed.
+    Learns from the train items alone; the image encoder stays as it is. A run can be stopped and
+    resumed.
     """
-    settings = _settings(method, preset, width, steps, seed, setting or [])
-    from dicom_node.cli.training_run import Order, carry_out  # here: it loads torch
+    try:
+        settings = changed(BindConfig(seed=seed), setting or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    from dicom_node.cli.binding_run import Order, carry_out  # here: it loads torch
 
     choice = (tuple(allow or ()), tuple(exclude or ()))
-    order = Order(settings, data, out, init, resume, *choice, cache, device, threads, spread,
-                  60 * save_minutes, config)  # fmt: skip
-    carry_out(order)
+    carry_out(Order(settings, data, out, reports, encoder, text, resume, *choice, device, threads,
+                    config))  # fmt: skip
 
 
 def _settings(

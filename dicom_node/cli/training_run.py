@@ -53,7 +53,7 @@ def carry_out(order: Order) -> None:
         raise BadRun(order.out, "there is a run in it", "Give --resume, or another --out.")
     if order.threads is not None:
         torch.set_num_threads(order.threads)
-    items = _items(order.data, order.config)
+    items = items_of(order.data, order.config)
     with ranks_of_environment(order.device, order.spread) as ranks, progress() as bars:
         bars.disable = not ranks.writes
         done = _run(order, _images(order, items, bars), ranks, bars)
@@ -61,7 +61,8 @@ def carry_out(order: Order) -> None:
         typer.echo(f"{order.out / run.ENCODER}: {done.step} of {order.settings.steps} steps")
 
 
-def _items(data: str, config: Path | None) -> tuple[Item, ...]:
+def items_of(data: str, config: Path | None) -> tuple[Item, ...]:
+    """Read a manifest or a folder, or take the series of a node's catalogue."""
     if not data.startswith(CATALOGUE):
         return read_items(Path(data))
     folder = data.removeprefix(CATALOGUE)

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dicom_node.config import Engine
 from dicom_node.generation import answering_model
-from dicom_node.parts import Parts, open_index
+from dicom_node.parts import Maker, Parts, open_index
 from dicom_node.receive.header import is_guest_file
 from dicom_node.receive.spool import Spool
-from dicom_node.receive.worker import Model
 from index.hnsw import HnswIndex
 from index.records import StoredFile
 from index.repairs import Unfit
@@ -56,11 +56,17 @@ def check(parts: Parts, advance: Callable[[int], None], *, read: bool = False) -
 
     `advance(n)` is told after every n files.
     """
-    model = answering_model(parts)
+    makers = makers_of(parts)
     yield from _files(parts, advance, read=read)
     yield from _reports(parts)
-    yield from _vectors(parts, model)
-    yield from _graph(parts, model)
+    yield from _lacking(parts, makers[0])
+    for maker in makers:
+        yield from _vectors(parts, maker)
+    if stray := parts.catalogue.stray_vectors():
+        yield Finding(Trouble.VECTOR_STRAY, f"{len(stray)} vectors")
+    for maker in makers:
+        if maker is makers[0] or not _is_to_come(parts, maker):
+            yield from _graph(parts, maker)
     generation = parts.catalogue.answering_generation()
     if generation is not None and not (parts.folder.encoders / generation.model_id).is_dir():
         yield Finding(Trouble.ENCODER_MISSING, generation.model_id)
@@ -127,27 +133,41 @@ def _reports(parts: Parts) -> Iterator[Finding]:
             yield Finding(Trouble.REPORT_MISSING, name)
 
 
-def _vectors(parts: Parts, model: Model) -> Iterator[Finding]:
-    """Yield series that lack vectors, and vectors that cannot serve."""
+def makers_of(parts: Parts) -> list[Maker]:
+    """Return whose vectors answer: the encoder's, and those of its text space if there is one."""
+    space = parts.catalogue.answering_space()
+    return [answering_model(parts), *([space] if space else [])]
+
+
+def _lacking(parts: Parts, model: Maker) -> Iterator[Finding]:
+    """Yield series that lack vectors; what the text space lacks is made at each start."""
     for series_id in parts.catalogue.series_lacking(model.model_id):
         uid = parts.catalogue.series_files(series_id).series_instance_uid
         yield Finding(Trouble.SERIES_WITHOUT_VECTOR, uid, series_id)
-    for unfit in parts.catalogue.unfit_vectors(model.model_id, model.dim):
+
+
+def _vectors(parts: Parts, maker: Maker) -> Iterator[Finding]:
+    """Yield vectors that cannot serve."""
+    for unfit in parts.catalogue.unfit_vectors(maker.model_id, maker.dim):
         subject = f"{unfit.series_instance_uid}: {unfit.reason}"
         yield Finding(Trouble.VECTOR_UNFIT, subject, unfit=unfit)
-    if stray := parts.catalogue.stray_vectors():
-        yield Finding(Trouble.VECTOR_STRAY, f"{len(stray)} vectors")
 
 
-def _graph(parts: Parts, model: Model) -> Iterator[Finding]:
+def _graph(parts: Parts, maker: Maker) -> Iterator[Finding]:
     """Yield why the graph on disk cannot serve; what it only lacks is added at each start."""
-    if next(parts.catalogue.unfit_vectors(model.model_id, model.dim), None) is not None:
+    if next(parts.catalogue.unfit_vectors(maker.model_id, maker.dim), None) is not None:
         return  # they are put right first: no graph takes them
-    index = open_index(parts, model, read_only=True)
+    index = open_index(parts, maker, read_only=True)
     reason, vectors = _why_unusable(index), len(index)
     index.close()
     if vectors and reason:
         yield Finding(Trouble.GRAPH_UNUSABLE, reason)
+
+
+def _is_to_come(parts: Parts, space: Maker) -> bool:
+    """Tell whether no node has saved the graph of a text space yet: commands only read it."""
+    is_saved = any(parts.folder.vectors.glob(f"{space.model_id}*"))
+    return parts.config.engine is Engine.HNSWLIB and not is_saved
 
 
 def _why_unusable(index: VectorIndex) -> str:

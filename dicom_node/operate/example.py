@@ -72,6 +72,11 @@ def _example(
         study_instance_uid=first.study_instance_uid,
         patient=PatientKey(first.patient_id, first.issuer_of_patient_id),
         parts=tuple(clip.parts for clip in clips),
+        modalities=tuple(
+            headers[files[0]].modality
+            for files, part in zip(series.values(), embedded, strict=True)
+            for _ in part.clips
+        ),
         part_weight=None if region is None else 1.0,
     )
 

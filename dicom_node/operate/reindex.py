@@ -19,6 +19,7 @@ from dicom_node.generation import delete_dropped, keep_encoder, made_by, source_
 from dicom_node.parts import Parts, open_index
 from dicom_node.receive.clips import Embedded
 from dicom_node.receive.worker import Worker
+from index.catalogue import Catalogue
 from index.errors import UnknownKey
 from index.generation import Gap, GenerationRow, GenerationState
 from index.records import SeriesFiles
@@ -230,10 +231,11 @@ def former_encoder(parts: Parts) -> tuple[GenerationRow, Path]:
 def drop_old(parts: Parts) -> tuple[str, ...]:
     """Delete all generations but the one that answers; a running node does it by itself.
 
-    Returns the ids of their models. Raises `DataFolderBusy` beside a run that fills one.
+    Of several text spaces of that one all but the newest go. Returns the ids of models and spaces.
+    Raises `DataFolderBusy` beside a run that fills one.
     """
     with parts.folder.reindexing():
-        dropped = parts.catalogue.drop_generations()
+        dropped = (*parts.catalogue.drop_generations(), *_drop_spaces(parts.catalogue))
         try:
             parts.folder.lock()
         except DataFolderBusy:
@@ -243,3 +245,17 @@ def drop_old(parts: Parts) -> tuple[str, ...]:
         finally:
             parts.folder.unlock()
         return dropped
+
+
+def _drop_spaces(catalogue: Catalogue) -> tuple[str, ...]:
+    """Delete the text spaces that a newer one of the same generation has replaced."""
+    used = catalogue.answering_space()
+    replaced = [
+        space.space_id
+        for space in catalogue.spaces()
+        if used is not None and space != used and space.image_model_id == used.image_model_id
+    ]
+    for space_id in replaced:
+        while catalogue.delete_words(space_id):
+            pass
+    return tuple(replaced)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dicom_node.errors import DataFolderBusy, ObjectRefused
-from dicom_node.generation import answering_model, keep_encoder, source_of
-from dicom_node.operate.check import Finding, Trouble
+from dicom_node.generation import keep_encoder, source_of
+from dicom_node.operate.check import Finding, Trouble, makers_of
 from dicom_node.parts import Parts, configured_encoder, open_index
 from index.jobs import JobKind
 from index.repairs import AT_DESTINATION
@@ -119,16 +119,18 @@ def _delete_stray(parts: Parts, finding: Finding) -> Done:
 
 
 def _build_graph(parts: Parts, finding: Finding) -> Done:
-    """Build and save the graph, unless a node has it in memory and saves it."""
+    """Build and save the graphs, unless a node has it in memory and saves it."""
     try:
         parts.folder.lock()
     except DataFolderBusy:
         return Done(Outcome.REPAIRED, "nothing: the running node has it right, and saves it")
     try:
-        index = open_index(parts, answering_model(parts))
-        index.save()
-        vectors = len(index)
-        index.close()
+        vectors = 0
+        for maker in makers_of(parts):
+            index = open_index(parts, maker)
+            index.save()
+            vectors += len(index)
+            index.close()
     finally:
         parts.folder.unlock()
     return Done(Outcome.REPAIRED, f"built of {vectors} vectors")

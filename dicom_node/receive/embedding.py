@@ -18,8 +18,9 @@ from typing import Any
 from dicom_node.config import Encoding
 from dicom_node.listener import prepare_dicom
 from dicom_node.log import fault_of
+from dicom_node.receive.child import REPLY_BYTES
 from dicom_node.receive.clips import Fault
-from dicom_node.receive.worker import REPLY_BYTES, Model
+from dicom_node.receive.worker import Model
 from encoder import checkpoint
 from encoder.clip import Clip
 from encoder.embedder import Embedder

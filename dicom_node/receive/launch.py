@@ -1,4 +1,4 @@
-"""How the embedding process is started.
+"""How a process beside the node is started: one that embeds, one that reads sentences.
 
 It is forked from a server that has only imported: never from the node, since threads do not survive
 a fork, and at little cost, since torch is imported already. Where there is no such server, it is a
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from typing import TypeVar
 
 import structlog
 
-from dicom_node.config import Encoding
 from dicom_node.errors import WorkerUnavailable
 
 log = structlog.get_logger()
@@ -24,18 +24,19 @@ _CHILD = "dicom_node.receive.embedding"
 # The address of a Unix socket has 108 bytes, of which multiprocessing needs 32 below the folder.
 _LONGEST_FOLDER_BYTES = 75
 
-_Target = Callable[[Connection, Encoding], None]
+_Settings = TypeVar("_Settings")
+_Target = Callable[[Connection, _Settings], None]
 
 
-def launch(target: _Target, encoding: Encoding) -> tuple[BaseProcess, Connection]:
-    """Start a process that runs `target`; return it with our end of its pipe.
+def launch(target: _Target[_Settings], settings: _Settings) -> tuple[BaseProcess, Connection]:
+    """Start a process that runs `target` with `settings`; return it with our end of its pipe.
 
     Raises `WorkerUnavailable`.
     """
     reason = ""
     for context in _contexts():
         try:
-            return _launched_by(context, target, encoding)
+            return _launched_by(context, target, settings)
         except (OSError, EOFError) as error:
             reason = f"{type(error).__name__}: {error}"
             log.warning("worker_not_started", method=context.get_start_method(), reason=reason)
@@ -55,11 +56,11 @@ def _contexts() -> Iterator[ForkServerContext | SpawnContext]:
 
 
 def _launched_by(
-    context: ForkServerContext | SpawnContext, target: _Target, encoding: Encoding
+    context: ForkServerContext | SpawnContext, target: _Target[_Settings], settings: _Settings
 ) -> tuple[BaseProcess, Connection]:
     parent, child = context.Pipe()
     process = context.Process(
-        target=target, args=(child, encoding), name="similis-worker", daemon=True
+        target=target, args=(child, settings), name="similis-worker", daemon=True
     )
     try:
         # Without a limit: a new server answers only when it has imported torch.

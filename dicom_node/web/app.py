@@ -17,12 +17,14 @@ from dicom_node.web.routes import (
     similar,
     store,
     thumbnails,
+    words,
 )
 from dicom_node.web.service import WebService
 
 ROUTERS = (
     similar.router,
     posted.router,
+    words.router,
     search.router,
     store.router,
     retrieve.router,

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from dicom_node.errors import (
+    NoTextSpace,
     NotIndexed,
     ObjectRefused,
     OutOfResources,
@@ -25,6 +26,7 @@ from dicom_node.errors import (
     WorkerStopped,
     WorkerUnavailable,
 )
+from encoder.errors import BadText
 from index.errors import BadQuery, CatalogueError
 
 log = structlog.get_logger()
@@ -44,6 +46,8 @@ class Problem(BaseModel):
 _STATUSES: dict[type[Exception], int] = {
     QueryRefused: 400,
     BadQuery: 400,
+    BadText: 400,
+    NoTextSpace: 501,
     ObjectRefused: 400,
     OutOfResources: 507,  # RFC 4918 11.5
     WorkerBusy: 503,

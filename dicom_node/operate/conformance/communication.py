@@ -156,13 +156,17 @@ def _initiation() -> Section:
         proposed_contexts(),
         prose(
             f"""
-            For a C-MOVE the AE title that was called, {code(ENTITIES[1].ae_title)} or
-            {code(ENTITIES[2].ae_title)}, opens one association. It proposes, for each SOP class of
+            For a C-MOVE the AE title that was called, {", ".join(_retrieving())}, opens one
+            association. It proposes, for each SOP class of
             the files selected, the transfer syntaxes in which they are kept and the uncompressed
             ones; Verification if nothing was selected.
             """
         ),
     )
+
+
+def _retrieving() -> list[str]:
+    return [code(entity.ae_title) for entity in ENTITIES if entity.role is Role.QUERY]
 
 
 def security() -> Section:

@@ -51,6 +51,12 @@ ENTITIES = (
         "answers which studies look like an example; retrieval",
     ),
     Entity(
+        SHIPPED.dicom.text_ae_title,
+        SHIPPED.dicom.query_port,
+        Role.QUERY,
+        "answers which studies are what a sentence says; retrieval",
+    ),
+    Entity(
         SHIPPED.dicom.qr_ae_title,
         SHIPPED.dicom.query_port,
         Role.QUERY,

@@ -10,7 +10,8 @@ _DATA_FLOW = """
 modality, PACS ── C-STORE, N-ACTION ─────▶ {0:<13} ─▶ files, catalogue ─▶ vectors
 PACS          ◀── C-STORE, N-ACTION ────── {0:<13} ◀─ report ◀─ ranking for a complete study
 workstation    ── C-FIND by example ─────▶ {1:<13} ◀─ ranking for the example
-workstation    ── C-FIND, C-MOVE, C-GET ─▶ {2:<13} ◀─ rows and files
+workstation    ── C-FIND by words ───────▶ {2:<13} ◀─ ranking for the sentence
+workstation    ── C-FIND, C-MOVE, C-GET ─▶ {3:<13} ◀─ rows and files
 ```
 """
 
@@ -70,7 +71,8 @@ def introduction() -> Section:
                 ("term", "meaning"),
                 (
                     ("example", "the study, series or image that others are compared with"),
-                    ("case", "an earlier study that looks like the example"),
+                    ("text space", "vectors that sentences and images have in common"),
+                    ("case", "an earlier study that looks like the example, or is as said"),
                     ("score", "cosine of two unit vectors, from -1 to 1"),
                     ("destination", "a peer that is sent the reports"),
                 ),
@@ -91,7 +93,7 @@ def implementation_model() -> Section:
                 ("AE title", "what it does"),
                 ((code(entity.ae_title), entity.purpose) for entity in ENTITIES),
             ),
-            "All of them are one program; the latter two share a port and are told apart by the "
+            "All of them are one program; the latter three share a port and are told apart by the "
             "called AE title.",
         ),
         section(

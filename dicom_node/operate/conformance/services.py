@@ -15,11 +15,12 @@ from dicom_node.operate.conformance.entities import ENTITIES, SHIPPED, named
 from dicom_node.operate.conformance.markdown import Section, code, prose, section, table
 from dicom_node.operate.conformance.web_services import web_services
 from dicom_node.receive.rejection import CONSEQUENCES, KEY_OBJECT_SELECTION
+from encoder.wordpiece import MAX_CHARACTERS
 from index.attributes import ATTRIBUTES, Level
 from index.criteria import matching
 
 _AGAIN = {True: "yes", False: "with other bytes"}
-_SIMILAR, _ORDINARY = ENTITIES[1].ae_title, ENTITIES[2].ae_title
+_SIMILAR, _WORDS, _ORDINARY = (entity.ae_title for entity in ENTITIES[1:])
 
 _SCOPES = {
     Scope.ALL: "the example's own patient too",
@@ -40,6 +41,7 @@ def supported_services() -> Section:
         _storage(),
         _commitment(),
         _similarity(),
+        _words(),
         _ordinary_query(),
         _retrieval(),
         section("DICOM web services", *web_services()),
@@ -145,7 +147,7 @@ def _similarity() -> Section:
             IMAGE level the answer is the series or image of each case that matches best; there a
             query without private keys is an ordinary one. An example that is being indexed is
             waited for {answer.wait_s:g} s. Without similar studies there is no match, as for an
-            unknown example. Query Text is refused.
+            unknown example.
 
             These standard keys limit the cases; all others are returned only. Words are parted by
             spaces or `*`, so that what matches a single value, or one between wildcards, is among
@@ -161,6 +163,29 @@ def _similarity() -> Section:
         ),
         "Similarity Scope takes these values:",
         table(("value", "cases"), ((code(scope), _SCOPES[scope]) for scope in Scope)),
+    )
+
+
+def _words() -> Section:
+    return section(
+        f"Query by words (C-FIND on {code(_WORDS)})",
+        prose(
+            f"""
+            At STUDY level Study Description is one sentence in English, of at most {MAX_CHARACTERS}
+            characters, which the cases are to be; it is no matching key and has no wildcards
+            (asterisks around it are left out). {code(_SIMILAR)} takes the same in the private key
+            Query Text, at every level. All else is as in the query by example: filters, limits,
+            responses. An example may go with the words; the share of the words is
+            {SHIPPED.text.weight:g} (`text.weight`). Below STUDY level a query without private keys
+            is an ordinary one.
+
+            The score is the cosine that two unrelated images have as rarely as words and image have
+            theirs. Where the best case is less than the text space asks for, there is no match, and
+            the final response is success with an Error Comment. A text without a word, not in Latin
+            letters, or too long is refused; control characters are left out. No word of a query is
+            logged or kept. A node without a text space of its encoder refuses words.
+            """
+        ),
     )
 
 
@@ -206,8 +231,8 @@ def _retrieval() -> Section:
         "Retrieval (C-MOVE, C-GET)",
         prose(
             f"""
-            Study Root on {code(_SIMILAR)} and {code(_ORDINARY)} alike: the unique keys down to the
-            level of the request, each one UID or a list. A study is sent with the newest reports
+            Study Root on {code(_SIMILAR)}, {code(_WORDS)} and {code(_ORDINARY)} alike: the unique
+            keys down to the level of the request, each one UID or a list. A study is sent with the newest reports
             that the node made of it. Files go out byte for byte in the transfer syntax in which
             they are kept; in another uncompressed encoding, or decompressed, where the peer takes
             only that. Colour is decompressed to RGB, an icon image is left out, and what is lossy

@@ -34,7 +34,7 @@ _STORE = (
     (scp.SOP_CLASS_NOT_SUPPORTED, "failure", "sent to the query port"),
 )
 _FIND = (
-    (SUCCESS, "success", "there are no more matches"),
+    (SUCCESS, "success", "there are no more matches; Error Comment: none is what the words say"),
     (response.PENDING, "pending", "a match"),
     (
         response.PENDING_WITHOUT_SOME_KEYS,
@@ -42,7 +42,7 @@ _FIND = (
         "a match; a key of the request is not kept, or not matched though it has a value",
     ),
     (response.CANCELLED, "cancel", "after a C-CANCEL"),
-    (scp.OUT_OF_RESOURCES, "failure", _NO_CATALOGUE),
+    (scp.OUT_OF_RESOURCES, "failure", f"{_NO_CATALOGUE}, or words cannot be"),
     (QueryRefused.status, "failure", _BAD_IDENTIFIER),
     (
         NOT_INDEXED_YET,

@@ -1,11 +1,11 @@
 """`POST /similar`: the kept cases that look like what is posted, which is not kept itself."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request
-from pydantic import BaseModel, Field, field_validator
+from fastapi import APIRouter, Query, Request
+from pydantic import Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from dicom_node.answer.element import dataset_of
@@ -19,18 +19,16 @@ from dicom_node.operate.example import embed_examples
 from dicom_node.receive.clips import Region, read_box
 from dicom_node.receive.header import read_file_header
 from dicom_node.text import is_uid
-from dicom_node.web.accept import Accepted, Range
-from dicom_node.web.dicom_json import DATA_SETS, MEDIA_TYPE, DicomJson, as_json
+from dicom_node.web.accept import Accepted
+from dicom_node.web.dicom_json import MEDIA_TYPE, DicomJson, as_json
 from dicom_node.web.failures import responses
+from dicom_node.web.routes.cases import CASES, SimilarCases, cases_of, chosen
 from dicom_node.web.routes.similar import WantedFields, asked
 from dicom_node.web.service import EXAMPLE, Service, WebService
 from dicom_node.web.upload import BODIES, Upload, received
 from index.attributes import Level
-from index.parts import PartPlace
 
 router = APIRouter(tags=["similar"])
-
-_JSON = "application/json"
 
 
 class Posted(WantedFields):
@@ -66,45 +64,12 @@ class Posted(WantedFields):
         return Region(self.slice_number, read_box(self.box) if self.box else None)
 
 
-@dataclass(frozen=True, slots=True)
-class SimilarCase:
-    """A kept study: its series, instance and part that match best, and who shows the same."""
-
-    rank: int
-    score: float
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    kind: str
-    modality: str
-    body_part: str
-    study_date: str
-    study_description: str
-    patient_sex: str
-    patient_age: str
-    query_part: PartPlace | None
-    case_part: PartPlace | None
-    near_duplicates: tuple[str, ...]
-
-
-class SimilarCases(BaseModel):
-    """The cases in rank order, and which encoder ranked them."""
-
-    model_id: str
-    encoder: str
-    cases: list[SimilarCase]
-
-
-_CASES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "the cases as JSON, or as `GET …/similar` answers them where that is asked",
-        "content": DATA_SETS[200]["content"],
-    },
-    **responses(406, 408, 413, 415, 422, 507),
-}
-
-
-@router.post("/similar", openapi_extra=BODIES, responses=_CASES, response_model=SimilarCases)
+@router.post(
+    "/similar",
+    openapi_extra=BODIES,
+    responses=CASES | responses(406, 408, 413, 415, 422, 507),
+    response_model=SimilarCases,
+)
 async def similar_to_files(
     service: Service,
     request: Request,
@@ -116,19 +81,9 @@ async def similar_to_files(
     Those of several studies are several examples; `unlike` says which ones are not wanted.
     The answer is `application/json` unless `application/dicom+json` is preferred.
     """
-    media_type = _chosen(accepted)
-    if any(wanted.includefield) and media_type != MEDIA_TYPE:
-        raise QueryRefused(f"includefield: it goes with Accept: {MEDIA_TYPE}")
+    media_type = chosen(accepted, wanted)
     async with received(request, service) as upload:
         return await run_in_threadpool(_like_files, service, upload, wanted, media_type)
-
-
-def _chosen(accepted: tuple[Range, ...]) -> str:
-    for each in accepted:
-        for media_type in filter(each.takes, (_JSON, MEDIA_TYPE)):
-            if not each.is_multipart:
-                return media_type
-    raise HTTPException(406, f"cases are {_JSON} or {MEDIA_TYPE}")
 
 
 def _like_files(
@@ -152,9 +107,7 @@ def _like_files(
             identifier, Asked(question, study, ranking, model.version), service.find
         )
         return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
-    names = [each.name for each in fields(SimilarCase)]
-    cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
-    return SimilarCases(model_id=ranking.model_id, encoder=model.version, cases=cases)
+    return cases_of(ranking, model.version)
 
 
 def _examples(

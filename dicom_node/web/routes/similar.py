@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.answer import private
@@ -13,7 +12,7 @@ from dicom_node.answer.find import similar_answers
 from dicom_node.answer.identifier import Identifier
 from dicom_node.config import Scope
 from dicom_node.web.dicom_json import DATA_SETS, DicomJson, as_json
-from dicom_node.web.failures import Problem, problem, responses
+from dicom_node.web.failures import responses
 from dicom_node.web.keys import check_text, identifier_of, keywords_of
 from dicom_node.web.service import Service, Uid, WebService
 from index.attributes import Level
@@ -108,12 +107,6 @@ def similar_to_a_series(
     """Rank the kept studies by likeness to this series; each is told with its nearest series."""
     example = {private.QUERY_STUDY: study, private.QUERY_SERIES: series}
     return _similar(service, wanted, Level.SERIES, example)
-
-
-@router.get("/similar", status_code=501, response_model=Problem)
-def similar_to_words(text: Annotated[str, Query(description="words")]) -> JSONResponse:
-    """Refuse: the encoder that is shipped knows no words."""
-    return problem(501, "cases are not searched by text here; give an example study or image")
 
 
 def _similar(

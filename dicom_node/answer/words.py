@@ -1,0 +1,107 @@
+"""The question in words: which kept cases are what a sentence says, be it beside an example?
+
+C-FIND, HTTP and the command line all ask through here. The sentence is in no log and no message.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dicom_node.answer.query import Example, Filters, similar_to_vectors
+from dicom_node.errors import QueryRefused
+from dicom_node.words.space import Words, WordSearch
+from index.catalogue import Catalogue
+from index.records import Case, PatientKey, Ranking, StudyVectors
+from index.vectors import Vectors
+
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sentence:
+    """A sentence, an example it goes with if there is one, and the share of the sentence then."""
+
+    text: str
+    example: Example | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a sentence has found: nothing where it is `outside` what the text space knows.
+
+    `best` is the best cosine of the sentence, None where there is no case to compare with.
+    """
+
+    ranking: Ranking
+    best: float | None
+    outside: bool
+
+
+def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -> Told:
+    """Rank the kept studies by likeness to a sentence, or to a sentence and an example.
+
+    Scores are the cosines that two images as rarely have by chance (`Words.alike`); beside an
+    example by the share of the sentence, the rest are cosines as they are. Raises `BadText`.
+    """
+    text = search.words.texts([sentence.text])
+    example = sentence.example
+    # Near in the space is alike in meaning, which is no near-duplicate; parts are not in it.
+    plain = replace(filters, part_weight=0.0, near_duplicate=None, minimum_score=None)
+    asked = Example(
+        vectors=text if example is None else _mixed(search.words, text, sentence),
+        study_instance_uid="" if example is None else example.study_instance_uid,
+        patient=PatientKey("") if example is None else example.patient,
+    )
+    ranking = similar_to_vectors(search.search, asked, plain)
+    nearest = ranking.cases
+    if example is not None:  # what the example is like says nothing of the words
+        alone = replace(asked, vectors=text)
+        nearest = similar_to_vectors(search.search, alone, replace(plain, k=1)).cases
+    best = nearest[0].score if nearest else None
+    outside = best is not None and best < search.words.floor
+    cases = [] if outside else _read(search.words, ranking.cases, sentence)
+    least = -np.inf if filters.minimum_score is None else filters.minimum_score
+    kept = tuple(case for case in cases if case.score >= least)
+    return Told(replace(ranking, cases=kept), best, outside)
+
+
+def example_of(catalogue: Catalogue, study: StudyVectors) -> Example:
+    """Return a kept study, or some of its vectors, as an example that words may go with."""
+    modality = {
+        series.series_instance_uid: series.modality
+        for series in catalogue.matching_series(study.study_instance_uid, ())
+    }
+    return Example(
+        vectors=study.vectors,
+        study_instance_uid=study.study_instance_uid,
+        patient=study.patient,
+        modalities=tuple(modality.get(row.series_instance_uid, "") for row in study.rows),
+    )
+
+
+def _mixed(words: Words, text: Vectors, sentence: Sentence) -> Vectors:
+    """Return what lies between a sentence (1, D) and each vector of an example, as unit rows."""
+    if sentence.example is None:
+        return text
+    images = words.images(sentence.example.vectors, sentence.example.modalities)
+    mixed = sentence.weight * text + (1.0 - sentence.weight) * images
+    lengths = np.linalg.norm(mixed, axis=1, keepdims=True)
+    if not (lengths > 0).all():
+        raise QueryRefused("words and example say the opposite: give one of them")
+    unit: Vectors = (mixed / lengths).astype(np.float32)
+    return unit
+
+
+def _read(words: Words, cases: Sequence[Case], sentence: Sentence) -> list[Case]:
+    """Return cases with scores that read as those of images."""
+    if not cases:
+        return []
+    share = 1.0 if sentence.example is None else sentence.weight
+    cosines = np.array([case.score for case in cases])
+    scores = share * words.alike(cosines) + (1.0 - share) * cosines
+    return [
+        replace(case, score=round(float(score), _DECIMALS))
+        for case, score in zip(cases, scores, strict=True)
+    ]

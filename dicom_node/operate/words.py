@@ -1,0 +1,33 @@
+"""Words asked by a command: the text space in this process, its vectors made where they lack."""
+
+from dicom_node.errors import NoTextSpace
+from dicom_node.generation import answering_model, open_space
+from dicom_node.parts import Parts
+from dicom_node.words.filling import Filling
+from dicom_node.words.space import WordSearch, folder_of
+
+
+def open_words(parts: Parts) -> WordSearch:
+    """Open the text space of the vectors that answer; every kept image has a vector in it then.
+
+    Raises `NoTextSpace` where words are off, `encoder.errors.BadCheckpoint` where there is no text
+    space of the encoder that answers.
+    """
+    from encoder import space_checkpoint  # here: a command without words loads no torch
+    from encoder.text_space import TextSpace
+
+    if not parts.config.text.enabled:
+        raise NoTextSpace
+    model = answering_model(parts)
+    checkpoint = space_checkpoint.load(folder_of(parts.config.text), image_model_id=model.model_id)
+    space = TextSpace(checkpoint, device="cpu")
+    search = open_space(parts, space, read_only=True)
+    if parts.catalogue.answering_generation() is not None:
+        filling = Filling(parts.catalogue, lambda: search, sleep=_go_on)
+        while filling.next():
+            pass
+    return search
+
+
+def _go_on(seconds: float) -> None:
+    """Leave no time to others: whoever asked waits."""

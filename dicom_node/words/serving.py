@@ -1,0 +1,64 @@
+"""The child's side of the text process: sentences and image vectors in, vectors out.
+
+Nothing that is raised here reaches the parent but as a sentence of our own: what was asked may name
+a patient.
+"""
+
+import json
+import signal
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dicom_node.log import fault_of
+from dicom_node.words.space import row_of
+from encoder import space_checkpoint
+from encoder.errors import BadText, EncoderError
+from encoder.text_space import TextSpace
+
+
+def serve(connection: Connection, folder: Path) -> None:
+    """Say hello, then answer one request after the other until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)  # a sentence is short, and the cores are for images
+    try:
+        space = TextSpace(space_checkpoint.load(folder), device="cpu")
+    except EncoderError as error:
+        _say(connection, {"error": str(error)})
+        return
+    _say(connection, {**asdict(row_of(space)), "floor": space.floor})
+    while True:
+        try:
+            request = json.loads(connection.recv_bytes())
+            vectors = connection.recv_bytes() if "images" in request else b""
+        except (EOFError, OSError):
+            return
+        try:
+            reply, data = _answer(space, request, vectors)
+        except Exception as error:  # the process's guard
+            reply, data = {"error": fault_of(error)}, b""
+        _say(connection, reply)
+        if "error" not in reply:
+            connection.send_bytes(data)
+
+
+def _answer(
+    space: TextSpace, request: dict[str, Any], vectors: bytes
+) -> tuple[dict[str, Any], bytes]:
+    if "alike" in request:
+        return {}, space.alike(np.array(request["alike"])).tobytes()
+    if "images" in request:
+        rows = np.frombuffer(vectors, np.float32).reshape(len(request["images"]), -1)
+        return {}, space.images(rows, request["images"]).tobytes()
+    try:
+        return {}, space.texts(request["texts"]).tobytes()
+    except BadText as error:
+        return {"refused": {"reason": error.reason, "advice": error.advice}}, b""
+
+
+def _say(connection: Connection, message: dict[str, Any]) -> None:
+    connection.send_bytes(json.dumps(message).encode())

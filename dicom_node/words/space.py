@@ -1,0 +1,68 @@
+"""What the node needs of a text space, wherever it runs, and where its folder lies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.config import Text
+from index.search import Search
+from index.space import Space
+from index.vectors import VectorIndex, Vectors
+
+
+class Words(Protocol):
+    """A text space: `encoder.text_space.TextSpace`, or the process that has one.
+
+    A best cosine of text and image below `floor` says that a sentence is outside the space.
+    """
+
+    space_id: str
+    image_model_id: str
+    name: str
+    version: str
+    dim: int
+    floor: float
+
+    def texts(self, sentences: Sequence[str]) -> Vectors:
+        """Turn sentences into unit rows (N, D); raises `encoder.errors.BadText`."""
+
+    def images(self, vectors: Vectors, modalities: Sequence[str]) -> Vectors:
+        """Turn vectors (N, C) of the image encoder into unit rows (N, D)."""
+
+    def alike(self, cosines: NDArray[np.floating]) -> Vectors:
+        """Turn cosines of text and image into those of two images that are as rare."""
+
+
+@dataclass(frozen=True, slots=True)
+class WordSearch:
+    """A text space with its vectors, opened for answers."""
+
+    words: Words
+    index: VectorIndex
+    search: Search
+
+
+def row_of(words: Words) -> Space:
+    """Return what the catalogue keeps of a text space."""
+    return Space(
+        space_id=words.space_id,
+        image_model_id=words.image_model_id,
+        name=words.name,
+        version=words.version,
+        dim=words.dim,
+    )
+
+
+def folder_of(text: Text) -> Path | None:
+    """Return where the text space lies; None where words are off, or none ships."""
+    if not text.enabled:
+        return None
+    if text.folder:
+        return Path(text.folder)
+    shipped = Path(str(files("encoder") / "weights" / "text"))
+    return shipped if shipped.is_dir() else None

@@ -1,0 +1,128 @@
+"""`similis similar --text`: with and without an example, and what is refused."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from encoders import image_of, study_of
+from test_dicom_node_cli import similis
+from word_searches import encoder_with_space
+
+SENTENCE = "opacity in the right lower lobe of a child"
+STUDIES = 3
+
+
+@dataclass(frozen=True)
+class Library:
+    data: Path
+    files: tuple[Path, ...]
+    settings: Path
+
+    def ask(self, *arguments: object, expect: int = 0) -> Any:
+        options = ("--config", self.settings)
+        return similis("similar", *arguments, *options, data=self.data, expect=expect)
+
+    def json(self, *arguments: object) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.ask(*arguments, "--json").stdout)
+        return told
+
+
+def toml(sections: dict[str, dict[str, str]]) -> str:
+    return "".join(
+        f"[{name}]\n" + "".join(f'{key} = "{value}"\n' for key, value in section.items())
+        for name, section in sections.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    folder = tmp_path_factory.mktemp("library")
+    settings = folder / "similis.toml"
+    settings.write_text(toml(encoder_with_space(folder)))
+    files = tuple(image_of(folder / "source", number) for number in range(STUDIES))
+    similis("import", folder / "source", "--config", settings, data=folder / "data")
+    return Library(folder / "data", files, settings)
+
+
+def uids(told: dict[str, Any]) -> list[str]:
+    return [case["study_instance_uid"] for case in told["cases"]]
+
+
+def test_words_alone_rank_every_study_and_are_kept_ready_for_the_next_time(
+    library: Library,
+) -> None:
+    told = library.json("--text", SENTENCE)
+
+    assert sorted(uids(told)) == sorted(study_of(path) for path in library.files)
+    assert told["outside_space"] is False
+    status = json.loads(similis("status", "--json", data=library.data).stdout)
+    assert status["embeddings"][told["model_id"]] == STUDIES
+    assert library.json("--text", SENTENCE) == told
+
+
+def test_all_of_the_weight_on_one_side_is_that_side_alone(library: Library) -> None:
+    words = library.json("--text", SENTENCE)
+    study = study_of(library.files[0])
+    others = [uid for uid in uids(words) if uid != study]
+
+    by_words = library.json(study, "--text", SENTENCE, "--text-weight", "1")
+    assert uids(by_words) == others
+    of_files = library.json(library.files[0], "--text", SENTENCE, "--text-weight", "1")
+    assert of_files["cases"] == by_words["cases"]
+    by_image = library.json(study, "--text", SENTENCE, "--text-weight", "0")
+    other_words = library.json(study, "--text", "chest", "--text-weight", "0")
+    assert by_image == other_words
+
+
+def test_filters_go_with_words(library: Library) -> None:
+    assert uids(library.json("--text", SENTENCE, "--modality", "MR")) == []
+    assert len(uids(library.json("--text", SENTENCE, "-k", "1"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        ((), 2, "give an example, or what the cases are to be by"),
+        (("--text", "снимок грудной клетки"), 1, "19 of its 19 letters are not Latin"),
+        (("--text", "chest " * 11_000), 1, "it has 66000 characters, at most 10240 are read"),
+        (("--text", "chest", "--slice", "1"), 2, "a slice, a box and --not go with an"),
+        (("1.2.3", "--text", "chest"), 1, "study 1.2.3 is not known here"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_clear_words(
+    library: Library, arguments: tuple[str, ...], code: int, complaint: str
+) -> None:
+    said = library.ask(*arguments, expect=code)
+    assert complaint in " ".join(said.stderr.replace("│", " ").split())
+    assert "Traceback" not in said.stderr
+
+
+def test_words_that_are_like_nothing_say_so_and_name_no_case(
+    library: Library, tmp_path: Path
+) -> None:
+    settings = tmp_path / "similis.toml"
+    settings.write_text(toml(encoder_with_space(tmp_path, floor=0.999, space_seed=2)))
+
+    said = similis("similar", "--text", SENTENCE, "--config", settings, data=library.data)
+    assert "No similar case found." in said.stdout
+    assert "they may be outside the text space" in said.stderr
+    told = similis("similar", "--text", SENTENCE, "--config", settings, "--json", data=library.data)
+    assert json.loads(told.stdout)["outside_space"] is True
+    assert json.loads(told.stdout)["cases"] == []
+
+
+def test_without_a_text_space_words_are_a_failure_that_says_what_to_do(
+    library: Library, tmp_path: Path
+) -> None:
+    settings = tmp_path / "similis.toml"
+    other = encoder_with_space(tmp_path, seed=2)
+    mine = encoder_with_space(tmp_path, seed=1)
+    settings.write_text(toml({"encoder": mine["encoder"], "text": other["text"]}))
+    said = similis("similar", "--text", SENTENCE, "--config", settings, data=library.data, expect=1)
+    assert "`similis train bind`" in said.stderr
+
+    settings.write_text(toml(mine) + "enabled = false\n")
+    said = similis("similar", "--text", SENTENCE, "--config", settings, data=library.data, expect=1)
+    assert "cases are not searched by words here" in said.stderr

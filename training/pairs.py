@@ -1,0 +1,202 @@
+"""Images and sentences that belong together.
+
+Owns: the vectors of images, which are made once and kept; groups of images of which the same is
+known; captions, and of which images they are true; what a batch draws. Does not own: the words
+(`captions`, `facts`), the encoder, losses (`contrast`).
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from torch import Tensor
+
+from encoder.headers import READ_ERRORS, quiet, raise_if_missing
+from encoder.plain import FILM_SUFFIXES, PICTURE_SUFFIXES
+from training import vectors_file
+from training.baselines import Matrix, Method
+from training.bind_config import BindConfig
+from training.captions import Caption, Wordings, draw, is_true, wordings
+from training.data import fingerprint
+from training.evaluate import embed_items
+from training.facts import facts_of
+from training.manifest import Item
+from training.reports import Report
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Items that could be read, their vectors (N, C), and lines "path: reason" of the others."""
+
+    items: tuple[Item, ...]
+    vectors: Matrix
+    unreadable: tuple[str, ...]
+
+
+def embedded(
+    items: Sequence[Item], method: Method, folder: Path, advance: Callable[[], None]
+) -> Embedded:
+    """Embed items, or take what an earlier call left in `folder` for these files and encoder.
+
+    Raises as `evaluate.embed_items`, and BadVectorsFile where what was left is damaged.
+    """
+    path = folder / f"vectors-{method.model_id}-{fingerprint(items)}.npz"
+    if path.exists():
+        kept = vectors_file.load(path)
+        row = {name: number for number, name in enumerate(kept.ids)}
+        readable = tuple(item for item in items if item.path in row)
+        return Embedded(readable, kept.vectors[[row[item.path] for item in readable]], ())
+    done = embed_items(items, method, advance)
+    folder.mkdir(parents=True, exist_ok=True)
+    vectors_file.save(path, [item.path for item in done.items], done.vectors, done.model_id)
+    return Embedded(done.items, done.vectors, done.unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Images of one modality of which the same is known: their rows, and captions by number."""
+
+    modality: str
+    known: Wordings
+    rows: Rows
+    captions: Rows
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images as vectors (N, C), in groups, and every caption once."""
+
+    paths: tuple[str, ...]
+    patients: tuple[str, ...]
+    vectors: Tensor
+    groups: tuple[Group, ...]
+    captions: tuple[Caption, ...]
+    evenness: float
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """Every modality, in order of its name."""
+        return tuple(sorted({group.modality for group in self.groups}))
+
+    @cached_property
+    def group_of(self) -> Rows:
+        """Number of the group of every image (N,)."""
+        numbers = np.empty(len(self.paths), dtype=np.intp)
+        for number, group in enumerate(self.groups):
+            numbers[group.rows] = number
+        return numbers
+
+    @cached_property
+    def modality_of(self) -> Rows:
+        """Number of the modality of every image (N,)."""
+        of_group = [self.modalities.index(group.modality) for group in self.groups]
+        return np.array(of_group, dtype=np.intp)[self.group_of]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name all that can be drawn."""
+        digest = hashlib.sha256(self.vectors.numpy().tobytes())
+        for caption in self.captions:
+            digest.update(caption.text.encode() + b"\n")
+        digest.update(self.group_of.tobytes() + "".join(self.modalities).encode())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _chances(self) -> NDArray[np.float64]:
+        """Give modalities the same chance, and in each a group its size to the `evenness`."""
+        sizes = np.array([float(len(group.rows)) ** self.evenness for group in self.groups])
+        of_group = np.array([group.modality for group in self.groups])
+        for modality in self.modalities:
+            sizes[of_group == modality] /= sizes[of_group == modality].sum()
+        return sizes / len(self.modalities)
+
+    def drawn(self, stream: np.random.Generator, count: int) -> tuple[Rows, Rows]:
+        """Draw images, evenly over modalities, and a caption of each: numbers (count,) of both."""
+        chosen = stream.choice(len(self.groups), size=count, p=self._chances)
+        images = [stream.choice(self.groups[number].rows) for number in chosen]
+        said = [stream.choice(self.groups[number].captions) for number in chosen]
+        return np.array(images, dtype=np.intp), np.array(said, dtype=np.intp)
+
+    def truth(self, images: Rows, captions: Rows) -> Tensor:
+        """Say of which images captions are true: 1, else -1, 0 where it is not known, (B, S)."""
+        groups, place = np.unique(self.group_of[images], return_inverse=True)
+        judged = [
+            [_SIGNS[is_true(self.captions[c], self.groups[g].known)] for c in captions]
+            for g in groups
+        ]
+        return torch.tensor(judged, dtype=torch.float32)[torch.from_numpy(place)]
+
+
+_SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
+
+
+def gather(items: Sequence[Item], vectors: Matrix, known: Sequence[Wordings],
+           config: BindConfig) -> Pairs:  # fmt: skip
+    """Group images by what is known of them and draw captions of each group, by the seed."""
+    rows: dict[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], list[int]] = {}
+    for row, (item, said) in enumerate(zip(items, known, strict=True)):
+        rows.setdefault((item.modality, tuple(sorted(said.items()))), []).append(row)
+    numbers: dict[Caption, int] = {}
+    groups: list[Group] = []
+    for (modality, said), members in sorted(rows.items()):
+        stream = random.Random(f"{config.seed} {modality} {said}")
+        mine = draw(dict(said), stream, count=config.captions)
+        its = np.array([numbers.setdefault(each, len(numbers)) for each in mine], dtype=np.intp)
+        groups.append(Group(modality, dict(said), np.array(members, dtype=np.intp), its))
+    return Pairs(
+        paths=tuple(item.path for item in items),
+        patients=tuple(item.patient_id for item in items),
+        vectors=torch.from_numpy(vectors),
+        groups=tuple(groups),
+        captions=tuple(numbers),
+        evenness=config.evenness,
+    )
+
+
+def known_of(
+    items: Sequence[Item], reports: Sequence[Report]
+) -> tuple[list[Wordings], list[Report]]:
+    """Return what is known of each item, reports of its study as comments; and the other reports.
+
+    Raises OSError where a file is gone.
+    """
+    of_study = {one.study_instance_uid: one for one in reports if one.study_instance_uid}
+    known: list[Wordings] = []
+    met: set[str] = set()
+    for item in items:
+        header = _header(item)
+        facts = facts_of(item, header)
+        uid = str(header.get("StudyInstanceUID") or "") if header is not None else ""
+        if (report := of_study.get(uid)) is not None:
+            facts = replace(facts, comments=(*facts.comments, *report.sentences))
+            met.add(uid)
+        known.append(wordings(facts))
+    return known, [one for one in reports if one.study_instance_uid not in met]
+
+
+def neighbours(reports: Sequence[Report]) -> Iterator[tuple[str, str]]:
+    """Pair each sentence of a report with the next: they speak of one case."""
+    for report in reports:
+        yield from zip(report.sentences, report.sentences[1:], strict=False)
+
+
+def _header(item: Item) -> Dataset | None:
+    """Read the header of an item's first file; None for a picture, a film or a damaged file."""
+    path = item.files[0]
+    if path.suffix.lower() in PICTURE_SUFFIXES | FILM_SUFFIXES:
+        return None
+    with quiet():
+        try:
+            return dcmread(path, stop_before_pixels=True)
+        except READ_ERRORS as error:
+            raise_if_missing(error)
+            return None
