@@ -91,7 +91,8 @@ class TextSpace:
 
         By chance is: between the training's images that share no caption. Order is kept.
         """
-        return np.interp(cosines, *self._knots).astype(np.float32)
+        alike: Matrix = np.interp(cosines, *self._knots).astype(np.float32)
+        return alike
 
     def _row(self, modality: str) -> int:
         head = self.head_of(modality)

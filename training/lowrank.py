@@ -31,8 +31,13 @@ class LowRank(nn.Linear):
         return self.weight + torch.cat([query, torch.zeros_like(query), value])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (…, D) to (…, 3 D)."""
-        return functional.linear(x, self.merged(), self.bias)
+        """Map (…, D) to (…, 3 D), without a gradient as large as the weight."""
+        query, value = (
+            self._scale * functional.linear(functional.linear(x, down), up)
+            for down, up in zip(self.down, self.up, strict=True)
+        )
+        changed = torch.cat([query, torch.zeros_like(query), value], dim=-1)
+        return functional.linear(x, self.weight, self.bias) + changed
 
 
 def lower(tower: TextTower, *, rank: int, alpha: float, seed: int) -> TextTower:

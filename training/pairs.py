@@ -147,11 +147,11 @@ def gather(items: Sequence[Item], vectors: Matrix, known: Sequence[Wordings],
         rows.setdefault((item.modality, tuple(sorted(said.items()))), []).append(row)
     numbers: dict[Caption, int] = {}
     groups: list[Group] = []
-    for (modality, said), members in sorted(rows.items()):
-        stream = random.Random(f"{config.seed} {modality} {said}")
-        mine = draw(dict(said), stream, count=config.captions)
+    for (modality, facts), members in sorted(rows.items()):
+        stream = random.Random(f"{config.seed} {modality} {facts}")
+        mine = draw(dict(facts), stream, count=config.captions)
         its = np.array([numbers.setdefault(each, len(numbers)) for each in mine], dtype=np.intp)
-        groups.append(Group(modality, dict(said), np.array(members, dtype=np.intp), its))
+        groups.append(Group(modality, dict(facts), np.array(members, dtype=np.intp), its))
     return Pairs(
         paths=tuple(item.path for item in items),
         patients=tuple(item.patient_id for item in items),

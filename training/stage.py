@@ -111,7 +111,7 @@ def _step(
         names = stage.names(step)
         path.write_text("\n".join(names) + "\n", encoding="utf-8")
         raise NonFiniteLoss(step, names, path)
-    terms["loss"].backward()
+    torch.autograd.backward(terms["loss"])
     norm = nn.utils.clip_grad_norm_(stage.parameters(), CLIP_NORM)
     optimiser.step()
     values = {name: float(term.detach()) for name, term in terms.items()}

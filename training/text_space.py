@@ -173,7 +173,7 @@ class _Course:
         captions = [write_out(caption.text) for caption in self.materials.pairs.captions]
         foreign = [write_out(line) for line in foreign_sentences()[1::2]]
         rows = torch.from_numpy(TextEmbedder(text, device="cpu").embed([*captions, *foreign]))
-        return _Read(text, *rows.split([len(captions), len(foreign)]))
+        return _Read(text, rows[: len(captions)], rows[len(captions) :])
 
     @torch.no_grad()
     def image_heads(self, bound: Binding, student: Unifying) -> _ImageHeads:

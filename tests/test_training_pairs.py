@@ -1,0 +1,125 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bindings import CONFIG, generated_items, generated_pairs, generated_vectors
+from imagesets import write_images
+from pydicom import dcmread
+
+from training import phantoms
+from training.baselines import SimilisEncoder, untrained
+from training.captions import Caption, wordings
+from training.errors import BadVectorsFile
+from training.facts import facts_of
+from training.manifest import read_items
+from training.pairs import embedded, gather, known_of, neighbours
+from training.reports import Report
+
+PAIRS = generated_pairs()
+
+
+def test_images_of_which_the_same_is_known_are_one_group_with_one_set_of_captions() -> None:
+    assert len(PAIRS.groups) == 10
+    assert sorted(row for group in PAIRS.groups for row in group.rows) == list(range(60))
+    for group in PAIRS.groups:
+        assert len(group.captions) == CONFIG.captions
+        assert {PAIRS.paths[row].split("-")[0] for row in group.rows} == {
+            f"generated/{group.modality}"
+        }
+
+
+def test_a_caption_is_true_of_every_image_that_could_have_been_said_so() -> None:
+    rows = {group.modality: group.rows[0] for group in PAIRS.groups}
+    said = [
+        Caption("x-ray", (("image", "x-ray"),)),
+        Caption("glaucoma", (("finding", "glaucoma"),)),
+        Caption("left eye", (("side", "left"),)),
+        Caption("right x-ray", (("image", "x-ray"), ("side", "right"))),
+    ]
+    pairs = replace(PAIRS, captions=tuple(said))
+    images = np.array([rows["CR"], rows["ECG"]])
+    truth = pairs.truth(images, np.arange(4))
+    # Of no image is the side known; yet where the rest is false, so is the whole.
+    assert truth.tolist() == [[1, -1, 0, 0], [-1, -1, 0, -1]]
+
+
+def test_what_a_group_says_is_true_of_it() -> None:
+    for group in PAIRS.groups:
+        assert (PAIRS.truth(group.rows, group.captions) == 1).all()
+
+
+def test_rare_modalities_are_drawn_as_often_as_common_ones() -> None:
+    items = generated_items(20)
+    kept = tuple(item for item in items if item.modality != "ECG" or item.path.endswith("-0.png"))
+    known = [wordings(facts_of(item)) for item in kept]
+    pairs = gather(kept, generated_vectors(kept), known, CONFIG)
+    images, captions = pairs.drawn(np.random.default_rng(1), 3000)
+    assert len(images) == len(captions) == 3000
+    shares = np.bincount(pairs.modality_of[images]) / 3000
+    np.testing.assert_allclose(shares, 0.2, atol=0.03)
+    own = [pairs.truth(images[n : n + 1], captions[n : n + 1]).item() for n in range(50)]
+    assert own == [1.0] * 50
+
+
+@pytest.mark.parametrize(("evenness", "share"), [(0.0, 1 / 2), (1.0, 1 / 5)])
+def test_evenness_says_how_often_a_small_group_is_drawn(evenness: float, share: float) -> None:
+    items = [i for i in generated_items(12) if i.modality == "CR"]
+    few = [i for i in items if i.label != "normal"][:3]
+    kept = (*(i for i in items if i.label == "normal"), *few)
+    known = [wordings(facts_of(item)) for item in kept]
+    pairs = gather(kept, generated_vectors(kept), known, replace(CONFIG, evenness=evenness))
+    images, _ = pairs.drawn(np.random.default_rng(1), 3000)
+    rare = np.mean(["viral" in pairs.paths[row] for row in images])
+    assert rare == pytest.approx(share, abs=0.03)
+
+
+def test_the_fingerprint_changes_with_images_and_words() -> None:
+    assert generated_pairs().fingerprint == PAIRS.fingerprint
+    moved = replace(PAIRS, vectors=PAIRS.vectors + 1e-4)
+    said = replace(PAIRS, captions=(Caption("other", ()), *PAIRS.captions[1:]))
+    assert len({PAIRS.fingerprint, moved.fingerprint, said.fingerprint}) == 3
+
+
+def test_images_are_embedded_once_and_again_when_they_change(tmp_path: Path) -> None:
+    items = read_items(write_images(tmp_path))[:3]
+    encoder, calls = SimilisEncoder(untrained(), "images", device="cpu"), list[int]()
+    first = embedded(items, encoder, tmp_path / "out", lambda: calls.append(1))
+    again = embedded(items, encoder, tmp_path / "out", lambda: calls.append(2))
+    assert calls == [1, 1, 1]
+    assert again.items == first.items == items
+    np.testing.assert_array_equal(again.vectors, first.vectors)
+    items[0].files[0].write_bytes(items[2].files[0].read_bytes())
+    changed = embedded(items, encoder, tmp_path / "out", lambda: calls.append(3))
+    assert calls.count(3) == 3
+    assert not np.array_equal(changed.vectors, first.vectors)
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+    items = read_items(write_images(tmp_path))[:2]
+    encoder = SimilisEncoder(untrained(), "images", device="cpu")
+    embedded(items, encoder, tmp_path / "out", lambda: None)
+    (left,) = (tmp_path / "out").iterdir()
+    left.write_bytes(left.read_bytes()[:100])
+    with pytest.raises(BadVectorsFile):
+        embedded(items, encoder, tmp_path / "out", lambda: None)
+
+
+def test_a_report_is_said_of_the_images_of_its_study_and_else_left_for_the_language(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "ct"
+    folder.mkdir()
+    paths = phantoms.ct_series(folder, new_uid=phantoms.uid_source(1), slices=2, size=16, seed=1)
+    uid = str(dcmread(paths[0]).StudyInstanceUID)
+    items = read_items(folder)
+    its, other = Report(uid, ("Clear lungs", "No effusion")), Report("1.2.3", ("One", "Two"))
+    known, left = known_of(items, [its, other])
+    assert [said["comment"] for said in known] == [("Clear lungs", "No effusion")]
+    assert left == [other]
+    assert list(neighbours(left)) == [("One", "Two")]
+
+
+def test_vectors_are_kept_in_the_order_of_the_items() -> None:
+    assert torch.equal(PAIRS.vectors, torch.from_numpy(generated_vectors(generated_items())))

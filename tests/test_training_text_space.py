@@ -1,0 +1,171 @@
+"""A binding from beginning to end, on generated vectors, and on small pictures by the command."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import structlog
+import torch
+from bindings import (
+    CONFIG,
+    ENCODER,
+    KINDS,
+    Watch,
+    generated_items,
+    generated_materials,
+    generated_vectors,
+    small_bind_config,
+)
+from encoders import small_encoder
+from imagesets import write_images
+from towers import small_tower
+from typer.testing import CliRunner, Result
+
+from dicom_node.cli.app import app
+from encoder import checkpoint as checkpoints
+from encoder import space_checkpoint, text_checkpoint
+from encoder.text_space import TextSpace
+from training.calibrate import measure
+from training.errors import BadRun
+from training.stage import stream
+from training.text_space import SPACE, TEACHERS, foreign_sentences, train_space
+
+SMALL = ("adapt_steps=2", "bind_steps=3", "unify_steps=2", "terms=9", "captions=6", "dim=8",
+         "bind_batch=12", "unify_batch=12", "adapt_batch=4")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _logging_ends_with_the_command() -> Iterator[None]:
+    """The runner closes the stderr that `start_logging` was given."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(scope="module")
+def bound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bound")
+    materials = generated_materials()
+    assert train_space(materials, CONFIG, folder, lambda *_: Watch()) is not None
+    return folder
+
+
+def test_retina_and_ecg_are_bound_as_all_others_on_generated_data(bound: Path) -> None:
+    checkpoint = space_checkpoint.load(bound / SPACE, image_model_id=ENCODER)
+    space = TextSpace(checkpoint, device="cpu")
+    assert space.modalities == ("CR", "ECG", "OP", "OPT", "US")
+    items = generated_items()
+    placed = space.images(generated_vectors(items), [item.modality for item in items])
+    for modality, _, _, labels in KINDS:
+        mine = [row for row, item in enumerate(items) if item.modality == modality]
+        means = [
+            placed[[row for row in mine if items[row].label == label]].mean(axis=0)
+            for label in labels
+        ]
+        assert not np.allclose(means[0], means[1], atol=0.05), modality
+
+
+def test_each_modality_leaves_its_own_text_head_as_a_space(bound: Path) -> None:
+    student = space_checkpoint.load(bound / SPACE)
+    assert sorted(path.name for path in (bound / TEACHERS).iterdir()) == sorted(
+        modality for modality, *_ in KINDS
+    )
+    for folder in (bound / TEACHERS).iterdir():
+        teacher = space_checkpoint.load(folder)
+        assert torch.equal(teacher.tensors["heads.weight"], student.tensors["heads.weight"])
+        assert not torch.equal(
+            teacher.tensors["projection.weight"], student.tensors["projection.weight"]
+        )
+
+
+def test_a_binding_stopped_in_any_stage_goes_on_to_the_same_space(
+    bound: Path, tmp_path: Path
+) -> None:
+    materials = generated_materials()
+    for stage in ("adapt", "bind", "unify"):
+        stopped = train_space(
+            materials, CONFIG, tmp_path, lambda name, *_, at=stage: Watch(1 if name == at else None)
+        )
+        assert stopped is None
+    done = train_space(materials, CONFIG, tmp_path, lambda *_: Watch())
+    assert done is not None
+    whole = space_checkpoint.load(bound / SPACE)
+    assert space_checkpoint.space_id(done) == space_checkpoint.space_id(whole)
+
+
+def test_another_seed_gives_another_space(bound: Path, tmp_path: Path) -> None:
+    config = small_bind_config(seed=1)
+    other = train_space(generated_materials(config), config, tmp_path, lambda *_: Watch())
+    assert other is not None
+    whole = space_checkpoint.load(bound / SPACE)
+    assert space_checkpoint.space_id(other) != space_checkpoint.space_id(whole)
+
+
+def test_gaps_are_what_parts_the_means_of_images_and_captions() -> None:
+    materials = generated_materials()
+    pairs, config = materials.pairs, small_bind_config(gap=1.0)
+    draws = torch.Generator().manual_seed(1)
+    rows = [torch.randn(n, 8, generator=draws) for n in (60, len(pairs.captions), 9)]
+    placed, said, foreign = (torch.nn.functional.normalize(each, dim=1) for each in rows)
+    found = measure(pairs, placed, placed, said, foreign, config)
+    assert found.gaps.shape == (6, 8)
+    groups = [group for group in pairs.groups if group.modality == "ECG"]
+    means = [placed[g.rows].mean(dim=0) - said[g.captions].mean(dim=0) for g in groups]
+    torch.testing.assert_close(found.gaps[1], torch.stack(means).mean(dim=0))
+    assert not measure(pairs, placed, placed, said, foreign, replace(config, gap=0.0)).gaps.any()
+    assert (found.knots.diff(dim=1)[0] > 0).all()
+    assert (found.knots.diff(dim=1)[1] >= 0).all()
+
+
+def test_a_calibrated_score_is_as_rare_between_unlike_images(bound: Path) -> None:
+    materials = generated_materials()
+    pairs = materials.pairs
+    space = TextSpace(space_checkpoint.load(bound / SPACE), device="cpu")
+    images, said = pairs.drawn(stream(CONFIG, "other", 0), 400)
+    texts = space.texts([pairs.captions[number].text for number in said])
+    placed = space.images(pairs.vectors.numpy()[images], [pairs.modalities[m] for m in
+                                                          pairs.modality_of[images]])  # fmt: skip
+    wrong = (pairs.truth(images, said) < 0).numpy()
+    scores = space.alike((placed @ texts.T)[wrong])
+    vectors = pairs.vectors.numpy()[images]
+    unlike = pairs.group_of[images][:, None] != pairs.group_of[images][None, :]
+    between = (vectors @ vectors.T)[unlike]
+    for level in (0.25, 0.5, 0.75, 0.9):
+        assert np.quantile(scores, level) == pytest.approx(np.quantile(between, level), abs=0.12)
+
+
+def test_foreign_sentences_are_many_and_none_is_there_twice() -> None:
+    said = foreign_sentences()
+    assert len(said) == len(set(said)) >= 60
+    assert all(line == line.strip() and line for line in said)
+
+
+def bind(data: Path, out: Path, *more: object) -> Result:
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    arguments = ["train", "bind", "--data", data, "--out", out, "--device", "cpu", *settings, *more]
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+
+
+def test_the_command_binds_a_folder_of_images_and_reports(tmp_path: Path) -> None:
+    manifest = write_images(tmp_path)
+    encoder = small_encoder(tmp_path / "encoder", 1)
+    text_checkpoint.save(tmp_path / "tower", small_tower())
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "one.txt").write_text("Clear lungs in a child. No right opacity.")
+    given = ("--encoder", encoder, "--text", tmp_path / "tower", "--reports", tmp_path / "reports")
+
+    said = bind(manifest, tmp_path / "out", *given)
+
+    assert said.exit_code == 0, said.output
+    assert "of CR, CT, ES, US" in said.stdout
+    encoder_id = checkpoints.model_id(checkpoints.load(encoder))
+    space = space_checkpoint.load(tmp_path / "out" / SPACE, image_model_id=encoder_id)
+    assert space_checkpoint.space_id(space) in said.stdout
+    for stage in ("adapt", "bind", "unify"):
+        assert (tmp_path / "out" / stage / "log.jsonl").read_text().count("\n") == 1
+    assert isinstance(bind(manifest, tmp_path / "out", *given).exception, BadRun)
+    again = bind(manifest, tmp_path / "out", *given, "--resume")
+    assert again.stdout == said.stdout
+    said = bind(manifest, tmp_path / "out", "--set", "speed=1")
+    assert said.exit_code == 2, said.output
