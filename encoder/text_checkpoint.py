@@ -89,8 +89,8 @@ def load(folder: Path) -> TextCheckpoint:
     tensor_folder.refuse_pickle(folder)
     description = tensor_folder.read_description(folder, TextDescription, format=FORMAT)
     tensors = tensor_folder.read_tensors(folder)
-    checkpoint = TextCheckpoint(description, tensors, _read_vocabulary(folder))
-    _check(folder, checkpoint)
+    checkpoint = TextCheckpoint(description, tensors, read_vocabulary(folder))
+    check(folder, checkpoint)
     return checkpoint
 
 
@@ -99,10 +99,9 @@ def save(folder: Path, checkpoint: TextCheckpoint) -> None:
 
     Raises BadCheckpoint, before writing, where the parts do not fit one another.
     """
-    _check(folder, checkpoint)
-    words = "".join(f"{piece}\n" for piece in checkpoint.vocabulary)
+    check(folder, checkpoint)
     description = asdict(checkpoint.description)
-    tensor_folder.replace(folder, description, checkpoint.tensors, {VOCABULARY_FILE: words})
+    tensor_folder.replace(folder, description, checkpoint.tensors, vocabulary_file(checkpoint))
 
 
 def text_model_id(checkpoint: TextCheckpoint) -> str:
@@ -118,7 +117,13 @@ def _restored(tensor: Tensor, scale: Tensor | None) -> Tensor:
     return tensor.float() if scale is None else tensor.float() * scale[:, None]
 
 
-def _read_vocabulary(folder: Path) -> tuple[str, ...]:
+def vocabulary_file(checkpoint: TextCheckpoint) -> dict[str, str]:
+    """Return name and content of the file of pieces, a piece a line."""
+    return {VOCABULARY_FILE: "".join(f"{piece}\n" for piece in checkpoint.vocabulary)}
+
+
+def read_vocabulary(folder: Path) -> tuple[str, ...]:
+    """Read the pieces of a folder; BadCheckpoint where they cannot be read."""
     path = folder / VOCABULARY_FILE
     try:
         return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
@@ -129,8 +134,8 @@ def _read_vocabulary(folder: Path) -> tuple[str, ...]:
         raise BadCheckpoint(folder, f"{path.name} is not UTF-8", COPY_AGAIN) from error
 
 
-def _check(folder: Path, checkpoint: TextCheckpoint) -> None:
-    """Refuse parts that do not fit one another."""
+def check(folder: Path, checkpoint: TextCheckpoint) -> None:
+    """Refuse, by BadCheckpoint, parts that do not fit one another."""
     config, vocabulary = checkpoint.description.config, checkpoint.vocabulary
     expected = weight_shapes(config)
     for name, shape in list(expected.items()):
