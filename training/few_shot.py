@@ -35,13 +35,15 @@ def prototypes(shots: Matrix, labels: Labels, tested: Matrix) -> Labels:
     """Tell vectors (T, D) into the class whose mean of shots (S, D) is nearest."""
     means = np.stack([shots[labels == number].mean(axis=0) for number in range(labels.max() + 1)])
     distances = np.square(tested[:, None] - means).sum(axis=2)
-    return distances.argmin(axis=1)
+    nearest: Labels = distances.argmin(axis=1)
+    return nearest
 
 
 def regression(shots: Matrix, labels: Labels, tested: Matrix) -> Labels:
     """Tell vectors (T, D) into the likeliest class by logistic regression on shots (S, D)."""
     fitted = logistic.fit(shots, labels, int(labels.max()) + 1)
-    return fitted.scores(tested).argmax(axis=1)
+    likeliest: Labels = fitted.scores(tested).argmax(axis=1)
+    return likeliest
 
 
 HEADS: dict[str, Head] = {"prototypes": prototypes, "logistic regression": regression}
@@ -69,7 +71,14 @@ def few_shot(embedded: Mapping[str, Embedded], *, seed: int = 0) -> Findings:
                 one = learnt(choice, each.vectors, labels, HEADS[head], seed=seed)
                 rows.append(row(choice, f"{name}, {head}", one))
                 found.setdefault(f"{name}, {head}", []).append(one)
-    return Findings("few-shot", RULE, (*rows, *_macro(found)), tuple(left_out))
+    return Findings(
+        task="few-shot",
+        rule=RULE,
+        rows=(*rows, *_macro(found)),
+        model_ids={name: each.model_id for name, each in embedded.items()},
+        unreadable=tuple(dict.fromkeys(one for e in embedded.values() for one in e.unreadable)),
+        not_scorable=tuple(left_out),
+    )
 
 
 def learnt(
@@ -82,7 +91,7 @@ def learnt(
     for count in SHOTS:
         drawn = shots(choice, labels, count, seed=seed)
         told = np.stack([head(unit[rows], numbers[rows], unit[choice.tested]) for rows in drawn])
-        scores[f"{count} shots"] = accuracy(choice, told == numbers[choice.tested], seed=seed)
+        scores[f"{count}-shot"] = accuracy(choice, told == numbers[choice.tested], seed=seed)
     return scores
 
 
@@ -100,6 +109,12 @@ def shots(choice: Choice, labels: NDArray[np.str_], count: int, *, seed: int) ->
 def _macro(found: Mapping[str, Sequence[dict[str, Accuracy]]]) -> list[Row]:
     """Average over the sources, each with equal weight."""
     return [
-        Row("macro", method, 0, 0, {name: figure([one[name] for one in each]) for name in each[0]})
+        Row(
+            "macro",
+            method,
+            None,
+            None,
+            {name: figure([one[name] for one in each]) for name in each[0]},
+        )
         for method, each in found.items()
     ]

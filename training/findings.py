@@ -28,23 +28,29 @@ class Figure:
 class Row:
     """The figures of one method, by their names, on `queries` items or sentences.
 
-    `units` counts what was resampled: patients, or items where none is known.
+    `units` counts what was resampled: patients, or items where none is known. Neither is of an
+    average over names.
     """
 
     name: str
     method: str
-    queries: int
-    units: int
+    queries: int | None
+    units: int | None
     figures: Mapping[str, Figure]
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All rows of a task, those of a name together; `rule` says in words what was asked."""
+    """All rows of a task, those of a name together; `rule` says in words what was asked.
+
+    `model_ids` name the encoders and the space, `unreadable` are lines "path: reason".
+    """
 
     task: str
     rule: str
     rows: tuple[Row, ...]
+    model_ids: Mapping[str, str]
+    unreadable: tuple[str, ...] = ()
     not_scorable: tuple[NotScorable, ...] = ()
 
 
@@ -53,6 +59,8 @@ def as_json(findings: Findings) -> dict[str, Any]:
     return {
         "task": findings.task,
         "rule": findings.rule,
+        "model_ids": dict(findings.model_ids),
+        "unreadable": list(findings.unreadable),
         "rows": [
             {
                 "name": row.name,
@@ -79,7 +87,7 @@ def table(findings: Findings) -> list[tuple[str, ...]]:
     for name in dict.fromkeys(row.name for row in findings.rows):
         of_name = [row for row in findings.rows if row.name == name]
         first = of_name[0]
-        size = (str(first.queries), str(first.units))
+        size = _size(first)
         chance = {each: f"{figure.chance:.3f}" for each, figure in _all(of_name).items()}
         rows.append((name, "(chance)", *size, *(chance.get(each, "") for each in shown)))
         majority = {
@@ -91,7 +99,7 @@ def table(findings: Findings) -> list[tuple[str, ...]]:
             rows.append((name, "(majority)", *size, *(majority.get(each, "") for each in shown)))
         for row in of_name:
             cells = (_cell(row.figures.get(each)) for each in shown)
-            rows.append((name, row.method, str(row.queries), str(row.units), *cells))
+            rows.append((name, row.method, *_size(row), *cells))
     return rows
 
 
@@ -102,6 +110,11 @@ def _all(rows: Sequence[Row]) -> dict[str, Figure]:
 
 def _metrics(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for row in rows for name in row.figures))
+
+
+def _size(row: Row) -> tuple[str, str]:
+    queries, units = ("" if count is None else str(count) for count in (row.queries, row.units))
+    return queries, units
 
 
 def _cell(figure: Figure | None) -> str:
