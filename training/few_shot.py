@@ -108,13 +108,8 @@ def shots(choice: Choice, labels: NDArray[np.str_], count: int, *, seed: int) ->
 
 def _macro(found: Mapping[str, Sequence[dict[str, Accuracy]]]) -> list[Row]:
     """Average over the sources, each with equal weight."""
-    return [
-        Row(
-            "macro",
-            method,
-            None,
-            None,
-            {name: figure([one[name] for one in each]) for name in each[0]},
-        )
-        for method, each in found.items()
-    ]
+    rows: list[Row] = []
+    for method, each in found.items():
+        figures = {name: figure([one[name] for one in each]) for name in each[0]}
+        rows.append(Row("macro", method, None, None, figures))
+    return rows

@@ -43,13 +43,10 @@ def show(
     asked = files_or_uid(example)
     settings = configured(config, data)
     prepare_dicom()
-    if isinstance(asked, str):
-        series, unread = _kept(settings, asked), []
-    else:
-        given, unread = given_series(asked)
-        series = [list(each.files) for each in given]
+    faults: list[Fault] = []
+    series = _kept(settings, asked) if isinstance(asked, str) else _given(asked, faults)
     contact = _drawn(settings, series)
-    left_out = [*(Fault(one.name, one.reason) for one in unread), *contact.left_out]
+    left_out = [*faults, *contact.left_out]
     if not contact.png:
         raise SimilisError(f"nothing to show: {left_out[0].reason if left_out else 'no files'}")
     out.write_bytes(contact.png)
@@ -67,6 +64,13 @@ def _kept(settings: Config, study_instance_uid: str) -> Series:
         return [[parts.store.path(file.relative_path) for file in one.files] for one in kept]
     finally:
         parts.close()
+
+
+def _given(paths: list[Path], faults: list[Fault]) -> Series:
+    """Group files by their series; what is no DICOM becomes a fault with the name of the file."""
+    series, left_out = given_series(paths)
+    faults += [Fault(one.name, one.reason) for one in left_out]
+    return [list(each.files) for each in series]
 
 
 def _drawn(settings: Config, series: Series) -> Contact:
