@@ -40,8 +40,8 @@ class Logistic:
 def fit(vectors: Matrix, labels: Labels, classes: int, *, penalty: float = PENALTY) -> Logistic:
     """Fit on vectors (N, D) with class numbers (N,) by L-BFGS; the bias is not penalised.
 
-    Every class weighs the same, also one of fewer vectors. Vectors are centred and brought to a mean
-    squared length of 1 first, so that a penalty means the same for every encoder.
+    Every class weighs the same, also one of fewer vectors. Vectors are centred and brought to a
+    mean squared length of 1 first, so that a penalty means the same for every encoder.
     """
     wide = torch.from_numpy(vectors).double()
     centre = wide.mean(dim=0)

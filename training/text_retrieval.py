@@ -191,13 +191,13 @@ def _redrawn(order: Rows, right: Right, like: Right, units: Units, seed: int) ->
     for ranking, hits, alike in zip(order, right, like, strict=True):
         times = drawn[:, column[ranking]]
         places = np.cumsum(times, axis=1)
-        found = [_hits_within(cut, times, places, hits) for cut in _CUTS]
+        found = [hits_within(cut, times, places, hits) for cut in _CUTS]
         shown = np.minimum(places[:, -1], DEPTH)
         values = np.column_stack(
             [
                 *(each > 0 for each in found),
                 found[-1] / DEPTH,
-                _hits_within(DEPTH, times, places, alike) / shown,
+                hits_within(DEPTH, times, places, alike) / shown,
             ]
         )
         values[times @ hits == 0] = np.nan
@@ -208,7 +208,7 @@ def _redrawn(order: Rows, right: Right, like: Right, units: Units, seed: int) ->
     return means
 
 
-def _hits_within(cut: int, times: Array, places: Array, hits: Right) -> Array:
+def hits_within(cut: int, times: Array, places: Array, hits: Right) -> Array:
     """Count the hits (R,) among the first `cut` of a ranking in which items stand `times`."""
     within: Array = (times - (places - cut).clip(0, times)) @ hits
     return within
