@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.clip import Kind
-from training.captions import captions, prompts, wordings
+from training.captions import captions, every_caption, finding, prompts, wordings
 from training.facts import Facts
 from training.phrases import (
     ACQUISITIONS,
@@ -127,3 +127,40 @@ def test_no_label_is_said_in_two_ways_and_no_phrase_stands_twice() -> None:
 
 def test_facts_have_no_field_that_this_test_forgets() -> None:
     assert asdict(FULL).keys() == {"kind", *SAID}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(["US", "CR", ""]),
+    st.sampled_from(["CHEST", "ZPART", ""]),
+    st.sampled_from(["normal", "contrast", "pelvis", "zlabel", ""]),
+    st.sampled_from([(), ("zcomment",)]),
+)
+def test_every_caption_is_all_that_can_be_drawn(
+    modality: str, body_part: str, label: str, comments: tuple[str, ...]
+) -> None:
+    facts = Facts(Kind.STILL, modality, body_part, label=label, comments=comments)
+
+    every = every_caption(facts)
+
+    assert set(captions(facts, random.Random(1), count=10_000)) <= every
+    assert set(prompts(label, facts)) <= every or not label
+    drawn = {
+        one for seed in range(40) for one in captions(facts, random.Random(seed), count=10_000)
+    }
+    assert len(every - drawn) <= len(every) / 5, "what is never drawn cannot be said"
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("normal", "normal findings"),
+        ("healthy", "normal findings"),
+        ("Zlabel", "zlabel"),
+        ("pelvis", ""),
+        ("no contrast", ""),
+        ("", ""),
+    ],
+)
+def test_a_finding_has_one_name_and_other_labels_none(label: str, name: str) -> None:
+    assert finding(label) == name
