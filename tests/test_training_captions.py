@@ -129,26 +129,17 @@ def test_facts_have_no_field_that_this_test_forgets() -> None:
     assert asdict(FULL).keys() == {"kind", *SAID}
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    st.sampled_from(["US", "CR", ""]),
-    st.sampled_from(["CHEST", "ZPART", ""]),
-    st.sampled_from(["normal", "contrast", "pelvis", "zlabel", ""]),
-    st.sampled_from([(), ("zcomment",)]),
-)
-def test_every_caption_is_all_that_can_be_drawn(
-    modality: str, body_part: str, label: str, comments: tuple[str, ...]
-) -> None:
-    facts = Facts(Kind.STILL, modality, body_part, label=label, comments=comments)
+@pytest.mark.parametrize("label", ["normal", "contrast", "pelvis", "zlabel", ""])
+@pytest.mark.parametrize("modality", ["US", ""])
+def test_every_caption_is_what_can_be_drawn_and_nothing_else(modality: str, label: str) -> None:
+    facts = Facts(Kind.STILL, modality, "CHEST", label=label, comments=("zcomment",))
 
     every = every_caption(facts)
+    drawn = set(captions(facts, random.Random(1), count=len(every) + 1))
 
-    assert set(captions(facts, random.Random(1), count=10_000)) <= every
-    assert set(prompts(label, facts)) <= every or not label
-    drawn = {
-        one for seed in range(40) for one in captions(facts, random.Random(seed), count=10_000)
-    }
-    assert len(every - drawn) <= len(every) / 5, "what is never drawn cannot be said"
+    assert drawn <= every
+    assert len(drawn) > 0.8 * len(every)
+    assert not label or set(prompts(label, facts)) <= every
 
 
 @pytest.mark.parametrize(
