@@ -48,10 +48,13 @@ def test_a_few_shots_of_the_encoder_stand_beside() -> None:
 
     found = zero_shot("e", every, SPACE)
 
-    assert [row.method for row in found.rows[1:]] == [f"e, {count}-shot" for count in SHOTS]
+    methods = ["small-space, zero-shot", *(f"e, {count}-shot" for count in SHOTS)]
+    assert [(row.name, row.method) for row in found.rows] == [
+        (name, method) for name in ("CR", "macro") for method in methods
+    ]
     assert found.rows[1].figures[METRIC].value == pytest.approx(1)
     assert found.model_ids == {"e": every.model_id, "small-space": SPACE.space_id}
-    (alone,) = zero_shot("e", lying_at(items("eval"), np.repeat(words, 4, axis=0)), SPACE).rows
+    alone, _macro = zero_shot("e", lying_at(items("eval"), np.repeat(words, 4, axis=0)), SPACE).rows
     assert alone.figures[METRIC].value == 1.0
 
 

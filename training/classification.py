@@ -6,7 +6,7 @@ the commonest class reach. Does not own: who chooses (`few_shot`, `zero_shot`).
 Balanced accuracy is the mean over the classes of the share of their items that are told right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,3 +141,14 @@ def figure(accuracies: Sequence[Accuracy]) -> Figure:
         chance=float(np.mean([one.chance for one in accuracies])),
         majority=float(np.mean([one.majority for one in accuracies])),
     )
+
+
+def macro(found: Mapping[str, Sequence[dict[str, Accuracy]]]) -> list[Row]:
+    """Average each method that has accuracies of as many choices as the first."""
+    most = len(next(iter(found.values())))
+    rows: list[Row] = []
+    for method, each in found.items():
+        if len(each) == most:
+            figures = {name: figure([one[name] for one in each]) for name in each[0]}
+            rows.append(Row("macro", method, None, None, figures))
+    return rows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from training import logistic
 from training.baselines import Matrix
-from training.classification import Accuracy, Choice, accuracy, choices, figure, row
+from training.classification import Accuracy, Choice, accuracy, choices, macro, row
 from training.evaluate import Embedded
 from training.findings import Findings, Row
 from training.scores import unit_rows
@@ -74,7 +74,7 @@ def few_shot(embedded: Mapping[str, Embedded], *, seed: int = 0) -> Findings:
     return Findings(
         task="few-shot",
         rule=RULE,
-        rows=(*rows, *_macro(found)),
+        rows=(*rows, *macro(found)),
         model_ids={name: each.model_id for name, each in embedded.items()},
         unreadable=tuple(dict.fromkeys(one for e in embedded.values() for one in e.unreadable)),
         not_scorable=tuple(left_out),
@@ -104,12 +104,3 @@ def shots(choice: Choice, labels: NDArray[np.str_], count: int, *, seed: int) ->
                   for name in choice.classes]  # fmt: skip
         drawn.append(np.concatenate([order[:count] for order in orders]))
     return drawn
-
-
-def _macro(found: Mapping[str, Sequence[dict[str, Accuracy]]]) -> list[Row]:
-    """Average over the sources, each with equal weight."""
-    rows: list[Row] = []
-    for method, each in found.items():
-        figures = {name: figure([one[name] for one in each]) for name in each[0]}
-        rows.append(Row("macro", method, None, None, figures))
-    return rows

@@ -54,7 +54,6 @@ def fit(vectors: Matrix, labels: Labels, classes: int, *, penalty: float = PENAL
         [weight, bias],
         max_iter=_STEPS,
         tolerance_grad=_SMALL_GRADIENT,
-        tolerance_change=0.0,
         line_search_fn="strong_wolfe",
     )
 
