@@ -116,9 +116,10 @@ def _resampled(told: Array, member: Right, units: Units, seed: int) -> Array:
     sums = resampled_sums(np.concatenate([flat, member], axis=1), units, random)
     right, sizes = sums[:, : repeated * classes], sums[:, repeated * classes :]
     share = np.full(repeated, 1 / repeated)
-    weights = random.multinomial(repeated, share, size=len(sums)) / repeated
-    mean = np.einsum("rsc,rs->rc", right.reshape(-1, repeated, classes), weights)
-    recall = np.divide(mean, sizes, out=np.full(mean.shape, np.nan), where=sizes > 0)
+    weights = random.multinomial(repeated, share, size=len(sums))
+    total = np.einsum("rsc,rs->rc", right.reshape(-1, repeated, classes), weights)
+    asked = repeated * sizes
+    recall = np.divide(total, asked, out=np.full(total.shape, np.nan), where=asked > 0)
     drawn: Array = np.nanmean(recall, axis=1)
     return drawn
 

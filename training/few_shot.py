@@ -6,7 +6,7 @@ Sources: prototypes are the means of classes, the nearest by Euclidean distance 
 (arXiv:1703.05175); logistic regression on frozen features as for CLIP (arXiv:2103.00020).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray

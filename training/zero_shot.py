@@ -24,16 +24,16 @@ from training.scores import unit_rows
 from training.tasks import Names, nothing_of
 
 FEW_SHOT_HEAD = "logistic regression"
-# Of cosines, for shares. Of 0.01 to 0.3 it made the labels of train items likeliest, and those of eval
-# items too, in a space that was bound to the shipped encoder.
+# Of cosines, for shares. Of 0.01 to 0.3 it made the labels of train items likeliest, and those of
+# eval items too, in a space that was bound to the shipped encoder.
 TEMPERATURE = 0.02
 METRIC = "balanced accuracy"
 RULE = (
     "balanced accuracy of the eval items of each source, told into the classes of its train items; "
     "zero-shot: the label with the nearest mean of its prompts, which say modality, kind and body "
-    "part where all items of the source share them (captions that the space was bound with may have "
-    f"said these labels); shots: {FEW_SHOT_HEAD} on the encoder's "
-    "vectors of so many train items a class; 95 % over patients"
+    "part where all items of the source share them (the captions that the space was bound with may "
+    f"have said these labels); shots: {FEW_SHOT_HEAD} on the encoder's vectors of so many train "
+    "items a class; 95 % over patients"
 )
 
 
