@@ -85,7 +85,7 @@ def test_tasks_of_words_name_encoder_and_space(folder: Path, task: str) -> None:
     said = similis("evaluate", "--data", folder / "images", "--task", task, *options)
     assert said.exit_code == 0, said.output
     assert said.stdout.splitlines()[0].startswith(f"{task.capitalize()}: ")
-    assert found["rule"].split(";")[0] in said.stdout.replace("\n", "")
+    assert found["rule"].split(";")[0] in " ".join(said.stdout.split())
     assert "(chance)" in said.stdout
 
 
