@@ -36,6 +36,7 @@ COMMANDS = (
     "retry",
     "forget",
     "similar",
+    "classify",
     "show",
     "train",
     "train mae",

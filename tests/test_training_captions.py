@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.clip import Kind
-from training.captions import captions, prompts, wordings
+from training.captions import captions, every_caption, finding, prompts, wordings
 from training.facts import Facts
 from training.phrases import (
     ACQUISITIONS,
@@ -127,3 +127,31 @@ def test_no_label_is_said_in_two_ways_and_no_phrase_stands_twice() -> None:
 
 def test_facts_have_no_field_that_this_test_forgets() -> None:
     assert asdict(FULL).keys() == {"kind", *SAID}
+
+
+@pytest.mark.parametrize("label", ["normal", "contrast", "pelvis", "zlabel", ""])
+@pytest.mark.parametrize("modality", ["US", ""])
+def test_every_caption_is_what_can_be_drawn_and_nothing_else(modality: str, label: str) -> None:
+    facts = Facts(Kind.STILL, modality, "CHEST", label=label, comments=("zcomment",))
+
+    every = every_caption(facts)
+    drawn = set(captions(facts, random.Random(1), count=len(every) + 1))
+
+    assert drawn <= every
+    assert len(drawn) > 0.8 * len(every)
+    assert not label or set(prompts(label, facts)) <= every
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("normal", "normal findings"),
+        ("healthy", "normal findings"),
+        ("Zlabel", "zlabel"),
+        ("pelvis", ""),
+        ("no contrast", ""),
+        ("", ""),
+    ],
+)
+def test_a_finding_has_one_name_and_other_labels_none(label: str, name: str) -> None:
+    assert finding(label) == name

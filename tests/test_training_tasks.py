@@ -5,7 +5,7 @@ import pytest
 from encoder.clip import Kind
 from training.errors import NothingToScore
 from training.manifest import Item, Split
-from training.tasks import AS_GIVEN, LEAVE_ONE_OUT, Hit, across, by_source
+from training.tasks import AS_GIVEN, LEAVE_ONE_OUT, Hit, across, by_source, every_pair
 
 
 def item(split: str, label: str, **changes: str) -> Item:
@@ -85,3 +85,41 @@ def test_across_modalities_the_same_patient_can_be_what_is_looked_for() -> None:
 def test_a_modality_without_items_is_named() -> None:
     with pytest.raises(NothingToScore, match="no eval item of US"):
         across(ACROSS, "US", "CT", Hit.BODY_PART)
+
+
+def test_across_modalities_findings_that_say_the_same_are_hits() -> None:
+    items = [
+        item("eval", "normal", modality="CR"),
+        item("eval", "contrast", modality="CR"),
+        item("train", "healthy", modality="US"),
+        item("train", "malignant", modality="US"),
+    ]
+
+    task = across(items, "CR", "US", Hit.FINDING)
+
+    assert task.queries.tolist() == [0], "a contrast medium is no finding"
+    assert task.gallery.tolist() == [2, 3]
+    assert task.classes[0] == task.classes[2] != task.classes[3]
+    assert "hit: same finding, the query's own patient left out" in task.rule
+
+
+def test_every_pair_that_shares_something_asks() -> None:
+    items = [
+        item("eval", "normal", modality="CR", body_part="CHEST"),
+        item("train", "viral pneumonia", modality="CR", body_part="CHEST"),
+        item("eval", "upper chest", modality="CT", body_part="CHEST"),
+        item("train", "pelvis", modality="CT", body_part="PELVIS"),
+        item("train", "healthy", modality="US", body_part="LUNG"),
+        item("train", "malignant", modality="US", body_part="BREAST"),
+        item("eval", "polyp small", modality="ES", body_part="COLON"),
+    ]
+
+    tasks, left_out = every_pair(items)
+
+    assert [(t.name, t.queries.tolist(), t.gallery.tolist()) for t in tasks] == [
+        ("CR:CT by body part", [0], [2, 3]),
+        ("CR:US by finding", [0], [4, 5]),
+    ]
+    assert [(one.name, one.reason) for one in left_out] == [
+        ("CT:CR by body part", "the gallery has one class only: every answer is right")
+    ]

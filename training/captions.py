@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from string import Formatter
 
 from encoder.abbreviations import write_out
@@ -74,6 +75,27 @@ def is_true(caption: Caption, known: Wordings) -> bool | None:
         elif way not in known[slot]:
             return False
     return None if unknown else True
+
+
+def every_caption(facts: Facts) -> frozenset[str]:
+    """Return all sentences that can be said of an image: what is true of it in words."""
+    known = wordings(facts)
+    fitting = [(template, sorted(_slots(template))) for template in TEMPLATES]
+    return frozenset(
+        template.format_map(dict(zip(slots, ways, strict=True)))
+        for template, slots in fitting
+        if known.keys() >= set(slots)
+        for ways in product(*(known[slot] for slot in slots))
+    )
+
+
+def finding(label: str) -> str:
+    """Return the first name of the finding that a label says, empty where it says none.
+
+    Labels that say the same, as "normal" and "healthy", have the same.
+    """
+    slot, ways = _label(label)
+    return ways[0] if slot == "finding" else ""
 
 
 def wordings(facts: Facts) -> Wordings:

@@ -7,6 +7,7 @@ is printed (the command line) or shown (`report_page`).
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ import numpy as np
 from encoder.clip import Clip
 from encoder.config import Extent
 from encoder.errors import UnreadableImage
+from encoder.text_space import TextSpace
 from training.baselines import Matrix, Method
 from training.errors import NothingToScore
 from training.manifest import Item, Split
 from training.reading import read_largest, stop_if_too_many, why_unreadable
 from training.scores import METRICS, Judged, Score, judge, rankme, score, unit_rows
-from training.tasks import Hit, NotScorable, Task, across, by_source
+from training.tasks import Asking, NotScorable, by_source, nothing_of
+from training.vectors_file import load
 
 Advance = Callable[[], None]
 
@@ -72,6 +75,27 @@ def embed_items(items: Sequence[Item], method: Method, advance: Advance) -> Embe
     return Embedded(tuple(reader.kept), vectors, method.model_id, tuple(reader.unreadable))
 
 
+def embedded_before(items: Sequence[Item], path: Path) -> Embedded:
+    """Take the vectors of items from a file that `similis embed` wrote of the same manifest.
+
+    Raises BadVectorsFile, TooManyUnreadable where it lacks more than 5 % of the items.
+    """
+    file = load(path)
+    rows = {name: row for row, name in enumerate(file.ids)}
+    missing = tuple(f"{item.path}: not in {path}" for item in items if item.path not in rows)
+    stop_if_too_many(missing, len(items))
+    kept = tuple(item for item in items if item.path in rows)
+    vectors = file.vectors[[rows[item.path] for item in kept]]
+    return Embedded(kept, vectors, file.model_id, missing)
+
+
+def placed(embedded: Embedded, space: TextSpace) -> Embedded:
+    """Bring the vectors of an encoder into a space that was bound to it."""
+    modalities = [item.modality for item in embedded.items]
+    vectors = space.images(embedded.vectors, modalities)
+    return replace(embedded, vectors=vectors, model_id=space.space_id)
+
+
 def in_common(embedded: Sequence[Embedded]) -> list[Embedded]:
     """Keep the items that every encoder could read, so that all are asked the same."""
     paths = [{item.path for item in each.items} for each in embedded]
@@ -97,21 +121,12 @@ class Evaluation:
     not_scorable: tuple[NotScorable, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cross:
-    """Ask with one modality, answer with another."""
-
-    asking: str
-    answering: str
-    hit: Hit
-
-
-def evaluate(name: str, embedded: Embedded, *, cross: Cross | None = None) -> Evaluation:
-    """Judge vectors by the tasks that their items make.
+def evaluate(name: str, embedded: Embedded, asking: Asking = by_source) -> Evaluation:
+    """Judge vectors by the tasks that `asking` makes of their items.
 
     Raises NothingToScore where no task can be scored.
     """
-    tasks, not_scorable = _tasks(embedded.items, cross)
+    tasks, not_scorable = asking(embedded.items)
     judged: list[Judged] = []
     for task in tasks:
         try:
@@ -119,8 +134,7 @@ def evaluate(name: str, embedded: Embedded, *, cross: Cross | None = None) -> Ev
         except NothingToScore as error:
             not_scorable.append(NotScorable(task.name, error.reason))
     if not judged:
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in not_scorable)
-        raise NothingToScore(reasons or "no item")
+        raise nothing_of(not_scorable)
     return Evaluation(
         encoder=name,
         embedded=embedded,
@@ -130,12 +144,6 @@ def evaluate(name: str, embedded: Embedded, *, cross: Cross | None = None) -> Ev
         rankme=rankme(unit_rows(embedded.vectors)),
         not_scorable=tuple(not_scorable),
     )
-
-
-def _tasks(items: Sequence[Item], cross: Cross | None) -> tuple[list[Task], list[NotScorable]]:
-    if cross is None:
-        return by_source(items)
-    return [across(items, cross.asking, cross.answering, cross.hit)], []
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Retrieval scores: how often the nearest items are of the query's kind.
 
-Owns: ranking by cosine, the metrics, what chance and the commonest class would reach, intervals
-and RankMe. Does not own: who is asked about what (`tasks`), vectors (`evaluate`). NumPy only.
+Owns: ranking by cosine, the metrics, what chance and the commonest class would reach, and RankMe.
+Does not own: who is asked about what (`tasks`), vectors (`evaluate`), who is drawn anew for an
+interval (`resampling`). NumPy only.
 
 Of one query, with rel(i) = 1 where the i-th item of its ranking is a hit, R hits in its gallery:
     any-hit R@k = 1 if any of rel(1..k) else 0
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import NothingToScore
+from training.resampling import interval, resampled_means, units_of
 from training.tasks import Task
 
 Array = NDArray[np.float64]
@@ -26,7 +28,6 @@ Matrix = NDArray[np.float32]
 CUTS = (1, 5, 10)
 DEPTH = 10
 METRICS = (*(f"R@{k}" for k in CUTS), *(f"P@{k}" for k in CUTS), "mAP@10")
-RESAMPLES = 1000
 _QUERIES_AT_ONCE = 512
 
 
@@ -77,7 +78,7 @@ def judge(vectors: Matrix, task: Task) -> Judged:
         top=answers.top,
         hits=answers.hits,
         metrics=metrics_of(answers.hits, answers.relevant),
-        units=_units(task.patients[answers.queries]),
+        units=units_of(task.patients[answers.queries]),
         chance=chance_of(answers.relevant, answers.sizes).mean(axis=0),
         majority=_majority(task.classes[answers.queries] == common, answers.relevant).mean(axis=0),
         rankme=rankme(unit[np.union1d(task.queries, task.gallery)]),
@@ -182,13 +183,6 @@ def _commonest(classes: NDArray[np.str_]) -> str:
     return str(names[counts.argmax()])
 
 
-def _units(patients: NDArray[np.str_]) -> NDArray[np.intp]:
-    """Number the patients; every item of an unknown patient is one of its own."""
-    known, numbers = np.unique(patients, return_inverse=True)
-    alone = len(known) + np.arange(len(patients))
-    return np.where(patients == "", alone, numbers).astype(np.intp)
-
-
 def rankme(vectors: Matrix) -> float:
     """Return the effective rank: exp of the entropy of the normalised singular values.
 
@@ -206,7 +200,7 @@ def rankme(vectors: Matrix) -> float:
 def score(judged: Sequence[Judged], *, seed: int = 0) -> Score:
     """Average the metrics of each task, then over tasks with equal weight (macro).
 
-    The interval is the 2.5th to the 97.5th percentile of RESAMPLES means over patients drawn with
+    The interval is the 2.5th to the 97.5th percentile of means over patients drawn anew with
     replacement, within each task; the same seed draws the same.
     """
     means = np.mean([one.metrics.mean(axis=0) for one in judged], axis=0)
@@ -214,19 +208,6 @@ def score(judged: Sequence[Judged], *, seed: int = 0) -> Score:
     if any(len(np.unique(one.units)) < 2 for one in judged):
         return Score(values, None)
     random = np.random.default_rng(seed)
-    drawn = np.mean([_resampled(one, random) for one in judged], axis=0)
-    low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-    bounds = ((float(a), float(b)) for a, b in zip(low, high, strict=True))
+    drawn = [resampled_means(one.metrics, one.units, random) for one in judged]
+    bounds = interval(np.mean(drawn, axis=0))
     return Score(values, dict(zip(METRICS, bounds, strict=True)))
-
-
-def _resampled(judged: Judged, random: np.random.Generator) -> Array:
-    """Draw the units anew, RESAMPLES times: means (RESAMPLES, M) over the queries they bring."""
-    _, unit = np.unique(judged.units, return_inverse=True)
-    count = int(unit.max()) + 1
-    sums = np.zeros((count, len(METRICS)))
-    np.add.at(sums, unit, judged.metrics)
-    sizes = np.bincount(unit)
-    draws = random.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    means: Array = (draws @ sums) / (draws @ sizes)[:, None]
-    return means

@@ -4,13 +4,15 @@ Owns: `Task` and how tasks come from the rows of a manifest. Does not own: vecto
 (`scores`).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.captions import finding
 from training.errors import NothingToScore
 from training.manifest import Item, Split
 
@@ -22,6 +24,7 @@ class Hit(StrEnum):
     """What makes an item of another modality a hit."""
 
     BODY_PART = "body-part"
+    FINDING = "finding"
     PATIENT = "patient"
 
 
@@ -48,6 +51,8 @@ class NotScorable:
     name: str
     reason: str
 
+
+Asking = Callable[[Sequence[Item]], tuple[list[Task], list[NotScorable]]]
 
 AS_GIVEN = "query: eval items, gallery: train items of the source; hit: same label"
 LEAVE_ONE_OUT = "query: each eval item, gallery: all the others; hit: same label"
@@ -77,12 +82,12 @@ def by_source(items: Sequence[Item]) -> tuple[list[Task], list[NotScorable]]:
 def across(items: Sequence[Item], asking: str, answering: str, hit: Hit) -> Task:
     """Make the task that asks with one modality and is answered by another.
 
-    Eval items of `asking` ask; all items of `answering` answer. With `Hit.BODY_PART` the query's
-    own patient is left out, with `Hit.PATIENT` it is what is looked for.
+    Eval items of `asking` ask; all items of `answering` answer. The query's own patient is left
+    out, but with `Hit.PATIENT` it is what is looked for.
     Raises NothingToScore where either side has no item with what is compared.
     """
-    by_patient = hit is Hit.PATIENT
-    classes = names(items, "patient_id" if by_patient else "body_part")
+    by_patient, what = hit is Hit.PATIENT, hit.replace("-", " ")
+    classes = _compared(items, hit)
     patients = np.full(len(items), "") if by_patient else names(items, "patient_id")
     known = [row for row in range(len(items)) if classes[row]]
     asked = rows_of(
@@ -92,15 +97,53 @@ def across(items: Sequence[Item], asking: str, answering: str, hit: Hit) -> Task
     name = f"{asking}:{answering}"
     for side, rows in ((f"eval item of {asking}", asked), (f"item of {answering}", gallery)):
         if not rows.size:
-            raise NothingToScore(f"{name}: no {side} has a {hit.replace('-', ' ')}")
-    kept = "the same patient" if by_patient else "same body part, the query's own patient left out"
+            raise NothingToScore(f"{name}: no {side} has a {what}")
+    kept = "the same patient" if by_patient else f"same {what}, the query's own patient left out"
     rule = f"query: eval items of {asking}, gallery: all items of {answering}; hit: {kept}"
     return Task(name, asked, gallery, classes, patients, rule)
+
+
+def pair(asking: str, answering: str, hit: Hit) -> Asking:
+    """Return how the one task of two modalities is made of items; that raises as `across`."""
+    return lambda items: ([across(items, asking, answering, hit)], [])
+
+
+def every_pair(items: Sequence[Item]) -> tuple[list[Task], list[NotScorable]]:
+    """Make a task of every two modalities that share a body part or a finding, both ways."""
+    tasks: list[Task] = []
+    left_out: list[NotScorable] = []
+    modalities = sorted({item.modality for item in items})
+    for asking, answering in permutations(modalities, 2):
+        for hit in (Hit.BODY_PART, Hit.FINDING):
+            try:
+                task = across(items, asking, answering, hit)
+            except NothingToScore:
+                continue  # one of them has nothing to compare by
+            task = replace(task, name=f"{task.name} by {hit.replace('-', ' ')}")
+            shared = set(task.classes[task.queries]) & set(task.classes[task.gallery])
+            if reason := _why_not(task.classes, task.queries, task.gallery) if shared else "":
+                left_out.append(NotScorable(task.name, reason))
+            elif shared:
+                tasks.append(task)
+    return tasks, left_out
 
 
 def names(items: Sequence[Item], column: str) -> Names:
     """Return one column of the items as an array (N,)."""
     return np.array([getattr(item, column) for item in items], dtype=np.str_)
+
+
+def _compared(items: Sequence[Item], hit: Hit) -> Names:
+    """Return what makes a hit of each item (N,), empty where it is unknown."""
+    if hit is Hit.FINDING:
+        return np.array([finding(item.label) for item in items], dtype=np.str_)
+    return names(items, "patient_id" if hit is Hit.PATIENT else "body_part")
+
+
+def nothing_of(left_out: Sequence[NotScorable]) -> NothingToScore:
+    """Return the error that says why nothing at all can be scored."""
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out)
+    return NothingToScore(reasons or "no item")
 
 
 def rows_of(rows: Iterable[int]) -> Rows:

@@ -5,6 +5,7 @@ import typer
 from dicom_node.cli import (
     backup,
     check,
+    classify,
     config,
     demo,
     embed,
@@ -37,6 +38,7 @@ app.command("demo")(demo.demo)
 app.command("import")(import_.import_)
 app.command("retry")(retry.retry)
 app.command("similar")(similar.similar)
+app.command("classify")(classify.classify)
 app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("forget")(forget.forget)

@@ -1,92 +1,103 @@
-"""`similis evaluate`: how well do encoders retrieve, beside baselines and chance?"""
+"""`similis evaluate`: how well do encoders and text spaces find and tell, beside chance?"""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dicom_node.cli.options import DeviceOption, JsonOption, print_json, print_table, progress
+from dicom_node.cli.options import DeviceOption, JsonOption, print_json, print_table
 
 if TYPE_CHECKING:  # torch is imported when a command needs it, not to print a help text
-    from training.evaluate import Cross, Evaluation
+    from training.evaluate import Evaluation
+    from training.findings import Findings
     from training.manifest import Item
+    from training.tasks import Asking, NotScorable
 
 ENCODERS = "the folder of a checkpoint, lite0, random, pixels, or hf:DIR"
 ManifestOption = Annotated[
     Path, typer.Option("--data", help="A manifest, or a folder that holds one.")
 ]
+EncodersOption = Annotated[
+    list[str],
+    typer.Option(help=f"Repeat for a table of several: {ENCODERS}; or a file of `similis embed`."),
+]
+TaskOption = Annotated[
+    Literal["retrieval", "zero-shot", "few-shot", "text-retrieval", "cross-modal"],
+    typer.Option(help="What is asked."),
+]
+SpaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--space",
+        help="Folder of a text space; with retrieval, its image vectors are scored too.",
+        show_default="the shipped one",
+    ),
+]
+HitOption = Annotated[
+    Literal["body-part", "finding", "patient"], typer.Option(help="What is a hit with --cross.")
+]
+_IN_WORDS = ("zero-shot", "text-retrieval", "cross-modal")
 
 
 def evaluate(
     data: ManifestOption,
-    encoder: Annotated[list[str], typer.Option(help=f"Repeat for a table of several: {ENCODERS}.")],
+    encoder: EncodersOption,
+    task: TaskOption = "retrieval",
+    space: SpaceOption = None,
     source: Annotated[list[str] | None, typer.Option(help="Only this source; repeatable.")] = None,
     cross: Annotated[
         str | None, typer.Option(metavar="A:B", help="Ask with modality A, answer with B.")
     ] = None,
-    hit: Annotated[
-        Literal["body-part", "patient"], typer.Option(help="What is a hit with --cross.")
-    ] = "body-part",
+    hit: HitOption = "body-part",
     report: Annotated[
         Path | None, typer.Option(help="Write a page with the table and pictures, as HTML.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Draws the questions that --report shows.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Draws shots, resamples, and what --report shows.")
+    ] = 0,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Score retrieval of the eval items among the train items of each source of a manifest."""
-    from training.evaluate import COLUMNS, as_json, table
+    """Score encoders on the eval items of a manifest, by images or by words.
+
+    retrieval finds train items of each source; cross-modal those of other modalities, before and
+    after binding; few-shot and zero-shot tell classes; text-retrieval asks with sentences.
+    """
+    from dicom_node.cli.evaluation_run import FINDINGS, encoded, ranked
     from training.manifest import read_items
     from training.report_page import page
 
-    pair = _cross(cross, hit)
+    if task in FINDINGS and (cross is not None or report is not None):
+        raise typer.BadParameter("--cross and --report go with retrieval and cross-modal")
     if report is not None and not report.resolve().parent.is_dir():
         raise typer.BadParameter(f"{report.resolve().parent} is no folder", param_hint="--report")
+    asking = _asking(task, cross, hit)
     items = _of_sources(read_items(data), source or [])
-    evaluations = _evaluate_all(items, encoder, pair, device)
+    in_words = task in _IN_WORDS or (task == "retrieval" and space is not None)
+    found = encoded(encoder, items, device=device, in_words=in_words, space=space)
+    if task in FINDINGS:
+        _print_findings(FINDINGS[task](found, seed), json)
+        return
+    evaluations = ranked(found, asking)
     if report is not None:
         report.write_text(page(evaluations, seed=seed), encoding="utf-8")
         typer.echo(f"The page is {report}.", err=True)
-    if json:
-        print_json([as_json(evaluation) for evaluation in evaluations])
-        return
-    print_table(f"Retrieval: {_rules(evaluations[0])}", COLUMNS, table(evaluations))
-    _tell_what_is_missing(evaluations)
+    _print_evaluations(evaluations, json)
 
 
-def _evaluate_all(
-    items: list[Item], encoders: list[str], cross: Cross | None, device: str
-) -> list[Evaluation]:
-    """Embed and judge with one encoder after the other, a bar for each."""
-    from training.baselines import method
-    from training.evaluate import Embedded, embed_items, evaluate, in_common
+def _asking(task: str, cross: str | None, hit: str) -> Asking:
+    """Return how the tasks of retrieval are made of items."""
+    from training.tasks import Hit, by_source, every_pair, pair
 
-    methods = [method(name, device=device) for name in encoders]
-    names = [each.name for each in methods]
-    embedded: list[Embedded] = []
-    with progress() as bars:
-        for each in methods:
-            bar = bars.add_task(f"embedding: {each.name}", total=len(items))
-            embedded.append(embed_items(items, each, partial(bars.advance, bar)))
-    return [
-        evaluate(name if names.count(name) == 1 else as_typed, each, cross=cross)
-        for name, as_typed, each in zip(names, encoders, in_common(embedded), strict=True)
-    ]
-
-
-def _cross(text: str | None, hit: str) -> Cross | None:
-    from training.evaluate import Cross
-    from training.tasks import Hit
-
-    if text is None:
-        return None
-    asking, colon, answering = text.upper().partition(":")
+    if cross is None:
+        return every_pair if task == "cross-modal" else by_source
+    asking, colon, answering = cross.upper().partition(":")
     if not (asking and colon and answering):
-        raise typer.BadParameter(f"{text!r} is not as CT:MR", param_hint="--cross")
-    return Cross(asking, answering, Hit(hit))
+        raise typer.BadParameter(f"{cross!r} is not as CT:MR", param_hint="--cross")
+    return pair(asking, answering, Hit(hit))
 
 
 def _of_sources(items: tuple[Item, ...], wanted: list[str]) -> list[Item]:
@@ -98,14 +109,34 @@ def _of_sources(items: tuple[Item, ...], wanted: list[str]) -> list[Item]:
     return [item for item in items if not wanted or item.source in wanted]
 
 
-def _rules(evaluation: Evaluation) -> str:
-    return "; ".join(sorted({one.task.rule for one in evaluation.judged}))
+def _print_findings(found: list[Findings], json: bool) -> None:
+    from training.findings import as_json, columns, table
+
+    if json:
+        print_json([as_json(findings) for findings in found])
+        return
+    for findings in found:
+        title = f"{findings.task.capitalize()}: {findings.rule}"
+        print_table(title, columns(findings), table(findings))
+        _tell_not_scored(findings.not_scorable)
+        for line in findings.unreadable:
+            typer.echo(f"left out: {line}", err=True)
+
+
+def _print_evaluations(evaluations: list[Evaluation], json: bool) -> None:
+    from training.evaluate import COLUMNS, as_json, table
+
+    if json:
+        print_json([as_json(evaluation) for evaluation in evaluations])
+        return
+    rules = sorted({one.task.rule for one in evaluations[0].judged})
+    print_table(f"Retrieval: {'; '.join(rules)}", COLUMNS, table(evaluations))
+    _tell_what_is_missing(evaluations)
 
 
 def _tell_what_is_missing(evaluations: list[Evaluation]) -> None:
     """Name on stderr the sources without a score and the items that could not be read."""
-    for one in evaluations[0].not_scorable:
-        typer.echo(f"not scored: {one.name}: {one.reason}", err=True)
+    _tell_not_scored(evaluations[0].not_scorable)
     unreadable = (line for each in evaluations for line in each.embedded.unreadable)
     for line in dict.fromkeys(unreadable):
         typer.echo(f"left out: {line}", err=True)
@@ -116,3 +147,8 @@ def _tell_what_is_missing(evaluations: list[Evaluation]) -> None:
                 "their gallery",
                 err=True,
             )
+
+
+def _tell_not_scored(not_scorable: Sequence[NotScorable]) -> None:
+    for one in not_scorable:
+        typer.echo(f"not scored: {one.name}: {one.reason}", err=True)

@@ -1,6 +1,5 @@
 """`similis show`: a contact sheet of what the encoder sees of a study, or of files."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +15,11 @@ from dicom_node.cli.options import (
     print_table,
 )
 from dicom_node.config import Config
-from dicom_node.errors import NotKnown, ObjectRefused, SimilisError
+from dicom_node.errors import NotKnown, SimilisError
 from dicom_node.listener import prepare_dicom
-from dicom_node.operate.sources import files_below
+from dicom_node.operate.given import given_series
 from dicom_node.parts import existing_parts
 from dicom_node.receive.clips import Fault
-from dicom_node.receive.header import read_file_header
 from dicom_node.receive.worker import Contact, Worker
 
 _COLUMNS = ("clip", "modality", "kind", "unit", "frames", "seen as", "spacing", "SOP class")
@@ -70,17 +68,9 @@ def _kept(settings: Config, study_instance_uid: str) -> Series:
 
 def _given(paths: list[Path], faults: list[Fault]) -> Series:
     """Group files by their series; what is no DICOM becomes a fault with the name of the file."""
-    series: dict[str, list[Path]] = defaultdict(list)
-    for path in [each for each in files_below(paths) if isinstance(each, Path)]:
-        try:
-            header = read_file_header(path)
-        except ObjectRefused as error:
-            faults.append(Fault(str(path), error.reason))
-        except OSError as error:
-            faults.append(Fault(str(path), error.strerror or "cannot be read"))
-        else:
-            series[header.series_instance_uid].append(path)
-    return list(series.values())
+    series, left_out = given_series(paths)
+    faults += [Fault(one.name, one.reason) for one in left_out]
+    return [list(each.files) for each in series]
 
 
 def _drawn(settings: Config, series: Series) -> Contact:
