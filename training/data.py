@@ -131,8 +131,9 @@ def _write(items: Sequence[Item], folder: Path, side: int, advance: Callable[[],
             pixels = _quantised(clip)
             entries.append(_entry(item, clip, pixels, offset))
             digest.update(json.dumps(asdict(entries[-1])).encode())
-            digest.update(pixels)
-            offset += file.write(pixels.tobytes())
+            content = pixels.tobytes()
+            digest.update(content)
+            offset += file.write(content)
     stop_if_too_many(unreadable, len(items))
     index = {
         "fingerprint": digest.hexdigest()[:16],
