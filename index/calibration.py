@@ -14,7 +14,7 @@ import numpy as np
 from index.vectors import Effort, ExactIndex, Ids, Vectors
 
 TARGETS = {Effort.FAST: 0.95, Effort.NORMAL: 0.99}  # recall at forty
-_K = 40
+NEAREST = 40  # of each query
 _SAMPLE = 128
 _JITTER = 0.3  # length of what is added to a vector: a query is no vector of the index
 _LADDER = (48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -32,10 +32,10 @@ def sample(exact: ExactIndex, rng: np.random.Generator) -> Vectors:
 
 def least_scores(among: Callable[[Vectors, Ids], Vectors], queries: Vectors, ids: Ids) -> Vectors:
     """Return the score of the fortieth nearest of `ids` to each query."""
-    best = np.full((len(queries), _K), -np.inf, dtype=np.float32)
+    best = np.full((len(queries), NEAREST), -np.inf, dtype=np.float32)
     for start in range(0, len(ids), _ROWS):
         found = among(queries, ids[start : start + _ROWS])
-        best = np.partition(np.concatenate([best, found], axis=1), -_K, axis=1)[:, -_K:]
+        best = np.partition(np.concatenate([best, found], axis=1), -NEAREST, axis=1)[:, -NEAREST:]
     return np.asarray(best.min(axis=1))
 
 
@@ -46,10 +46,10 @@ def measured_efforts(
     efforts: dict[Effort, int] = {}
     for ef in _LADDER:
         hits = [
-            min(_K, int((search(query, ef)[:_K] >= score - _TOLERANCE).sum()))
+            min(NEAREST, int((search(query, ef)[:NEAREST] >= score - _TOLERANCE).sum()))
             for query, score in zip(queries, least, strict=True)
         ]
-        recall = sum(hits) / (_K * len(hits))
+        recall = sum(hits) / (NEAREST * len(hits))
         for effort, target in TARGETS.items():
             if recall >= target:
                 efforts.setdefault(effort, ef)

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from sqlalchemy import Connection, text
 
-from index.calibration import measured_efforts, sample
+from index.calibration import NEAREST, measured_efforts, sample
 from index.catalogue import Catalogue
 from index.config import IndexConfig
 from index.db import repeated
@@ -132,12 +132,12 @@ class PgVectorIndex:
             rows = self._fetch(connection, chosen)
             few.add_halves(rows.ids, rows.halves)
             queries = sample(few, rng)
-            exact = [self.candidates(query, 10, effort=Effort.EXACT).scores for query in queries]
-            tenth = np.array([scores[-1] for scores in exact], dtype=np.float32)
+            exact = [self.candidates(row, NEAREST, effort=Effort.EXACT).scores for row in queries]
+            least = np.array([scores[-1] for scores in exact], dtype=np.float32)
             return measured_efforts(
                 queries,
-                tenth,
-                lambda query, ef: self._proposed(connection, query[None], 10, ef).scores,
+                least,
+                lambda row, ef: self._proposed(connection, row[None], NEAREST, ef).scores,
             )
 
     @repeated

@@ -242,8 +242,9 @@ def test_an_empty_index_answers(engine: Engine, tmp_path: Path, catalogue: Catal
     assert (ranking.cases, ranking.complete) == ((), True)
 
 
-# pgvector keeps ten identical vectors at most in a node: thousands of them get in each other's way.
-LEAST_FOUND = {"pgvector": 0.7, "two shards": 0.7}
+# pgvector keeps ten identical vectors at most in a node: thousands of them get in each other's way,
+# and cut some others off, which no effort brings back. Of nine graphs the worst found 93 %.
+LEAST_FOUND = {"pgvector": 0.85, "two shards": 0.85}
 
 
 def test_two_thousand_black_frames_hide_nothing(
