@@ -7,6 +7,7 @@ it, then changes its embedding processes. Every answer is made with one `Answeri
 
 import filecmp
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 ENCODER_FILES = ("checkpoint.json", "model.safetensors")
 _WORKER_AGAIN_S = 60.0
+# The encoder of a model, its graph and the header of that; not an encoder that is being copied.
+_OF_MODEL = re.compile(r"[0-9a-f]{16}(?=$|\.json$|\.draft$|-)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,21 +209,27 @@ def keep_encoder(folder: DataFolder, model_id: str, source: Path) -> None:
 
 
 def delete_dropped(parts: Parts) -> None:
-    """Delete the vectors of dropped generations, then their graphs and encoders."""
+    """Delete the vectors of dropped generations, then the files of all that are not known.
+
+    Another node may have dropped those, or one that was killed before it came to the files.
+    """
     deleted = 0
     while some := parts.catalogue.delete_dropped():
         deleted += some
-    if not deleted:
-        return
-    kept = {row.model_id for row in parts.catalogue.generations()}
-    spaces = {space.space_id for space in parts.catalogue.spaces()}
-    for encoder in parts.folder.encoders.iterdir():
-        if encoder.name not in kept and ".draft-" not in encoder.name:
-            shutil.rmtree(encoder, ignore_errors=True)
-    for file in parts.folder.vectors.iterdir():
-        if file.name[:16].split(".")[0] not in kept | spaces:
-            file.unlink(missing_ok=True)
-    log.info("generations_deleted", rows=deleted)
+    if deleted:
+        log.info("generations_deleted", rows=deleted)
+    # Looked for before the rows are read: a generation or space has its row before it has files.
+    found = [*parts.folder.encoders.iterdir(), *parts.folder.vectors.iterdir()]
+    makers = (*parts.catalogue.generations(), *parts.catalogue.spaces())
+    known = {maker.model_id for maker in makers}
+    for path in found:
+        named = _OF_MODEL.match(path.name)
+        if named is None or named[0] in known:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def model_of(generation: Made) -> Model:

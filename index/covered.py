@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Event, Lock
 
 import numpy as np
@@ -25,6 +26,10 @@ _BATCH = 8  # nodes inserted while queries wait: some milliseconds
 _PUT = 1_024  # rows written to the matrix while queries wait
 _PAUSE_S = 0.001  # between batches, so that those who waited come in
 _GROWN = 1.5  # efforts are measured again when there are so many times more vectors
+
+
+class _Stopped(Exception):
+    """The index is about to be closed."""
 
 
 class GraphOverMatrix:
@@ -125,14 +130,28 @@ class GraphOverMatrix:
         self._graph = graph
 
     def _measure(self) -> None:
+        """Measure what effort the graph needs, unless stopped: that may take half a minute."""
         if self._graph is None:
             return
+
+        def among(rows: Vectors, ids: Ids) -> Vectors:
+            self._check_stopped()
+            return self.among(rows, ids)
+
+        def search(row: Vectors, ef: int) -> Vectors:
+            self._check_stopped()
+            return self._proposed(row, ef).scores
+
         with self._lock.reading():
             queries = sample(self._exact, np.random.default_rng(self._config.seed))
             ids = self._exact.ids()
-        least = least_scores(self.among, queries, ids)
-        efforts = measured_efforts(queries, least, lambda row, ef: self._proposed(row, ef).scores)
-        self._efforts, self._measured, self._changed = efforts, len(ids), True
+        with suppress(_Stopped):
+            efforts = measured_efforts(queries, least_scores(among, queries, ids), search)
+            self._efforts, self._measured, self._changed = efforts, len(ids), True
+
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise _Stopped
 
     # --- asking -----------------------------------------------------------------------------
 

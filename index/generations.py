@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
 from index.attributes import TEXT_LENGTH
-from index.db import Database
+from index.db import Database, repeated
 from index.errors import OtherGeneration, UnknownGeneration, UnknownKey
 from index.generation import (
     Gap,
@@ -38,6 +38,8 @@ from index.generation import (
     Made,
 )
 from index.models import Clip, Embedding, Series
+from index.pgvector_table import drop_table
+from index.space import TextSpace
 from index.states import REPORTABLE_STATES, State
 
 _WITH_VECTORS = (State.EMBEDDED, *REPORTABLE_STATES)
@@ -149,8 +151,12 @@ class Generations(Database):
             dropped = select(Generation.model_id).where(_IS_DROPPED)
             return tuple(connection.execute(dropped).scalars())
 
+    @repeated
     def delete_dropped(self) -> int:
-        """Delete some vectors of a dropped generation, or its row when none is left; count."""
+        """Delete some vectors of a dropped generation, or its row when none is left; count.
+
+        With the row go its text spaces, and the tables that pgvector may have had.
+        """
         dropped = select(Generation.model_id).where(_IS_DROPPED).limit(1)
         with self.reading() as connection:  # a node asks all the time: no lock for nothing
             model_id = connection.execute(dropped).scalar_one_or_none()
@@ -166,6 +172,9 @@ class Generations(Database):
             )
             rows = connection.execute(some).all()
             if not rows:
+                spaces = select(TextSpace.space_id).where(TextSpace.image_model_id == model_id)
+                for maker in (model_id, *connection.execute(spaces).scalars()):
+                    drop_table(connection, maker)
                 gone = delete(Generation).where(Generation.model_id == model_id, _IS_DROPPED)
                 return connection.execute(gone).rowcount
             connection.execute(delete(Embedding).where(Embedding.id.in_([r.id for r in rows])))

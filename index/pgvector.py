@@ -81,6 +81,8 @@ class PgVectorIndex:
             index._add_missing(catalogue)
         elif is_new or not read_only:
             index.catch_up(catalogue)
+        else:
+            index._take_measured()
         return index
 
     def catch_up(self, catalogue: Catalogue) -> CaughtUp:
@@ -107,13 +109,20 @@ class PgVectorIndex:
         """Read what ef each effort needs; measure it if the table has grown much since."""
         with self._catalogue.reading() as connection:
             count = self._table.count(connection)
+        known = self._take_measured()
+        if count > max(self._exact_below, _GROWN * known):
+            measured = Efforts(count, self._measured(count))
+            self._table.keep_efforts(measured)
+            self._ef = measured.ef
+
+    def _take_measured(self) -> int:
+        """Take the ef that was measured last, by whichever node; return over how many vectors."""
+        with self._catalogue.reading() as connection:
             known = self._table.efforts(connection)
-        if known is None or count > _GROWN * known.vectors:
-            if count <= self._exact_below:
-                return
-            known = Efforts(count, self._measured(count))
-            self._table.keep_efforts(known)
+        if known is None:
+            return 0
         self._ef = known.ef
+        return known.vectors
 
     def _measured(self, count: int) -> dict[Effort, int]:
         rng = np.random.default_rng(self._config.seed)

@@ -10,16 +10,19 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Dialect, text
 from sqlalchemy.exc import DBAPIError
 
-from index.catalogue import Catalogue
 from index.config import IndexConfig
-from index.db import hold
+from index.db import POSTGRESQL, hold
 from index.errors import DatabaseUnavailable, ExtensionMissing
 from index.vectors import Effort, Ids
+
+if TYPE_CHECKING:
+    from index.catalogue import Catalogue
 
 _COUNTED_ALWAYS = 1_000  # rows that are counted in no time
 _COUNT_HOLDS_S = 1.0  # a count reads the whole table
@@ -48,13 +51,24 @@ class Efforts:
     ef: Mapping[Effort, int]
 
 
+def drop_table(connection: Connection, model_id: str) -> None:
+    """Drop the table of a model where the database has one."""
+    if connection.dialect.name == POSTGRESQL:
+        name = _name(connection.dialect, model_id)
+        hold(connection, name)
+        connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+
+
+def _name(dialect: Dialect, of: str) -> str:
+    return dialect.identifier_preparer.quote_identifier(f"vector_{of}")
+
+
 class GraphTable:
     """The table `name` and its graph; safe for many threads and processes."""
 
     def __init__(self, catalogue: Catalogue, model_id: str, dim: int, config: IndexConfig) -> None:
-        quote = catalogue.engine.dialect.identifier_preparer.quote_identifier
-        self.name = quote(f"vector_{model_id}")
-        self._graph = quote(f"vector_{model_id}_hnsw")
+        self.name = _name(catalogue.engine.dialect, model_id)
+        self._graph = _name(catalogue.engine.dialect, f"{model_id}_hnsw")
         self._catalogue = catalogue
         self._model_id = model_id
         self._dim = dim

@@ -266,6 +266,7 @@ def test_check_names_what_is_wrong_and_repairs_what_it_can(
     similis("import", library.source, data=data)  # what was lost is sent again
     left = findings(similis("check", "--json", "--read", "--repair", data=data))
     assert set(left.values()) == {"a damaged file that was set aside"}  # for people to look at
+    assert findings(similis("check", "--json", "--read", data=data)) == left
     assert counts_of(data).instances == 9
 
 

@@ -1,6 +1,7 @@
 """The files of guests: written before their rows, gone after them, whatever stands in the way."""
 
 from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dicom_node.operate.repair import repair
 from dicom_node.parts import Parts, open_parts
 from dicom_node.receive.header import split_file
 from dicom_node.receive.intake import Intake
+from dicom_node.receive.spool import Note, Spool
 from dicom_node.receive.store import Store
 from index.jobs import JobKind
 from index.records import Receipt, StoredFile
@@ -26,6 +28,7 @@ from training import phantoms
 
 NewUid = Callable[[], str]
 Events = list[MutableMapping[str, Any]]
+WAITS = Note("00/other.dcm", "PACS", report=True)
 QUICK = {"series_quiet_s": 0.0, "study_quiet_s": 0.0, "quiet_s_by_modality": {}}
 
 
@@ -167,6 +170,61 @@ def test_an_instance_that_becomes_kept_elsewhere_is_refused_as_part_of_a_query(
 
     assert parts.catalogue.study_row(str(guest.StudyInstanceUID)) is None
     assert len(files(parts)) == 1
+
+
+def test_what_is_spooled_while_the_same_is_sent_as_a_query_stays(
+    parts: Parts, images: list[Dataset], new_uid: NewUid
+) -> None:
+    """Its study is kept: of the query's file the catalogue knows nothing."""
+    assert take(parts.intake, another(images[0], new_uid)) is Receipt.NEW
+    spool = Spool(parts.folder.spool)
+
+    def push() -> None:
+        spool.put(WAITS)
+        assert take(spooling(parts, spool, lambda: None), images[0]) is Receipt.NEW
+
+    assert take(spooling(parts, spool, push), images[0], asked_by="ward") is None
+
+    assert len(files(parts)) == 2
+    assert parts.catalogue.counts().instances == 1
+
+
+def test_a_file_that_a_query_erased_before_its_note_is_written_again(
+    parts: Parts, images: list[Dataset]
+) -> None:
+    spool = Spool(parts.folder.spool)
+    spool.put(WAITS)
+
+    def erase() -> None:
+        for path in files(parts) - erased:
+            erased.add(path)
+            path.unlink()
+
+    erased: set[Path] = set()
+    assert take(spooling(parts, spool, erase), images[0]) is Receipt.NEW
+
+    assert files(parts) == erased
+    assert len(spool.waiting()) == 2
+
+
+def test_what_waits_for_its_row_outlives_the_guest_that_it_was(
+    parts: Parts, images: list[Dataset], clock: Clock
+) -> None:
+    answer(parts, images[:1])
+    (path,) = files(parts)
+    spool = Spool(parts.folder.spool)
+    spool.put(replace(WAITS, relative_path=str(path.relative_to(parts.folder.store))))
+
+    forget_guests(replace(parts, intake=spooling(parts, spool, lambda: None)))
+
+    assert parts.catalogue.counts().guests == 0
+    assert path.exists()
+
+
+def spooling(parts: Parts, spool: Spool, then: Callable[[], object]) -> Intake:
+    """Return an intake with a spool, to which something happens between file and row."""
+    store = Meddled(parts.folder.store, then)
+    return Intake(store, parts.catalogue, parts.config.lifecycle, spool=spool)
 
 
 class PowerFailure(Exception):

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from dicom_node.answer.query import Filters, similar_to_study
 from dicom_node.errors import DataFolderBusy, GenerationUnfit, NotKnown
-from dicom_node.generation import Answering, answering_model, open_answering
+from dicom_node.generation import Answering, answering_model, delete_dropped, open_answering
 from dicom_node.node import Node
 from dicom_node.operate.forget import forget
 from dicom_node.operate.reindex import Reindex, Reindexed, drop_old, former_encoder, reindex
@@ -307,3 +307,22 @@ def test_a_running_node_changes_over_and_no_answer_mixes_two_generations(
     )
     assert parts.catalogue.lacking_series(second).series_ids == ()
     assert study_of(late) in scores[second]
+
+
+def test_files_of_a_generation_that_another_node_dropped_are_deleted(
+    parts: Parts, tmp_path: Path
+) -> None:
+    old = ranked(parts).model_id
+    fill(parts, tmp_path / "second", unheard)
+    parts.catalogue.drop_generations()
+    while parts.catalogue.delete_dropped():
+        pass
+    foreign = parts.folder.vectors / "notes.txt"
+    foreign.write_text("an administrator's")
+
+    delete_dropped(parts)
+
+    for folder in (parts.folder.encoders, parts.folder.vectors):
+        assert [path.name for path in folder.iterdir() if path.name.startswith(old)] == []
+    assert foreign.exists()
+    assert len(list(parts.folder.encoders.iterdir())) == 1

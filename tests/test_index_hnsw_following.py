@@ -11,7 +11,7 @@ from graphs import CONFIG, COUNT, DIM, MODEL, assert_answers_like_the_oracle, fi
 from index.catalogue import Catalogue
 from index.errors import DatabaseUnavailable
 from index.hnsw import HnswIndex
-from index.vectors import Effort, Ids
+from index.vectors import Effort, Ids, Vectors
 
 
 @pytest.fixture
@@ -121,3 +121,40 @@ def test_the_effort_is_measured_and_kept(catalogue: Catalogue, tmp_path: Path) -
     first.save()
     second = reopen(catalogue, tmp_path / "vectors")
     assert (second._efforts, second._measured) == (first._efforts, COUNT)
+
+
+class Interrupted(HnswIndex):
+    """An index that is asked to stop at the first comparison, as by a node that goes down."""
+
+    comparisons = 0
+
+    def among(self, vectors: Vectors, ids: Ids) -> Vectors:
+        self.comparisons += 1
+        self.interrupt()
+        return super().among(vectors, ids)
+
+
+def test_neither_measuring_nor_compacting_holds_up_a_stop(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.calibration._ROWS", 10)
+    index = Interrupted.open(
+        tmp_path / "vectors", catalogue, model_id=MODEL, dim=DIM, config=CONFIG
+    )
+    assert index.comparisons == 1, "of the forty that all rows would take"
+    assert index._measured == 0
+
+    index.remove(index.ids()[: COUNT * 3 // 4])
+    graph = index._graph
+    index.compact()
+    assert index._graph is graph, "it is built anew at the next start"
+    assert_answers_like_the_oracle(index, remaining(catalogue, index))
+
+
+def remaining(catalogue: Catalogue, index: HnswIndex) -> Catalogue:
+    """Delete from the catalogue what the index no longer has."""
+    gone = np.setdiff1d(catalogue.embedding_ids(MODEL), index.ids())
+    statement = f"DELETE FROM embedding WHERE id IN ({','.join(map(str, gone.tolist()))})"
+    with catalogue.writing() as connection:
+        connection.exec_driver_sql(statement)
+    return catalogue

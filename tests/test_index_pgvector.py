@@ -15,11 +15,13 @@ from test_index_vectors import DIM, ids, unit
 from index.catalogue import Catalogue
 from index.config import IndexConfig
 from index.errors import ExtensionMissing
+from index.generation import Made
 from index.pgvector import PgVectorIndex
-from index.pgvector_table import GraphTable
+from index.pgvector_table import Efforts, GraphTable
 from index.vectors import Effort, ExactIndex, Ids, Vectors
 
 MODEL = "0123456789abcdef"
+OTHER = "fedcba9876543210"
 CONFIG = IndexConfig()
 
 
@@ -202,3 +204,34 @@ def test_purged_vectors_are_gone_from_the_pages_of_the_graph(
     filled.purge(ids(7))
     postgresql.execute("CHECKPOINT")
     assert not any(each in file.read_bytes() for each in secret for file in files)
+
+
+def test_a_second_process_takes_the_effort_that_the_node_measured(
+    catalogue: Catalogue, filled: PgVectorIndex
+) -> None:
+    filled._table.keep_efforts(Efforts(5_000, {Effort.FAST: 61, Effort.NORMAL: 213}))
+
+    reader = reopen(catalogue, read_only=True)
+
+    assert dict(reader._ef) == {Effort.FAST: 61, Effort.NORMAL: 213}
+
+
+def test_the_table_of_a_generation_goes_with_its_row(
+    catalogue: Catalogue, filled: PgVectorIndex
+) -> None:
+    made = [Made(model_id=id, name=id, version=id, trained=True, dim=DIM) for id in (MODEL, OTHER)]
+    catalogue.adopt_generation(made[1])
+    catalogue.begin_generation(made[0])
+    reopen(catalogue, model_id=OTHER)
+
+    assert catalogue.drop_generations() == (MODEL,)
+    while catalogue.delete_dropped():
+        pass
+
+    assert tables(catalogue) == {f"vector_{OTHER}"}
+
+
+def tables(catalogue: Catalogue) -> set[str]:
+    named = text("SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'vector%'")
+    with catalogue.reading() as connection:
+        return set(connection.execute(named).scalars())

@@ -15,6 +15,7 @@ from dicom_node.cli.options import (
     print_table,
     progress,
 )
+from dicom_node.operate.check import HARMLESS
 from dicom_node.operate.check import check as findings_of
 from dicom_node.operate.repair import Outcome
 from dicom_node.operate.repair import repair as repair_one
@@ -32,9 +33,9 @@ def check(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare files, rows, vectors and the graph; exit code 1 if they differ.
+    """Compare files, rows, vectors and the graph; exit code 1 if something is to be done.
 
-    After --repair, 1 if something was beyond repair.
+    Files set aside are only listed. After --repair it is 1 if something was beyond repair.
     """
     parts = existing_parts(configured(config, data))
     try:
@@ -55,5 +56,6 @@ def check(
         print_table("Check", columns, rows)
     else:
         typer.echo("Files, rows, vectors and graph agree.")
-    if len(done) < len(findings) or any(one.outcome is Outcome.BEYOND for one in done):
+    beyond = any(one.outcome is Outcome.BEYOND for one in done)
+    if beyond or (not repair and any(found.trouble not in HARMLESS for found in findings)):
         raise typer.Exit(FAILED)

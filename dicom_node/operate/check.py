@@ -34,6 +34,10 @@ class Trouble(StrEnum):
     ENCODER_MISSING = "an encoder that answers and is not kept"
 
 
+# What is only told of: nothing is lost or wrong by it, and nothing but a person may remove it.
+HARMLESS = frozenset({Trouble.FILE_SET_ASIDE})
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One disagreement: what is wrong, with which file or series.

@@ -37,6 +37,6 @@ def forget_guests(parts: Parts) -> None:
 
 
 def _erase(parts: Parts, kept: Belongings) -> None:
-    parts.store.erase(kept.files)
+    parts.intake.erase(kept.files)
     for file in kept.report_files:
         (parts.folder.reports / file).unlink(missing_ok=True)

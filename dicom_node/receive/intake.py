@@ -5,7 +5,7 @@ and their row are on disk, or a note that the row is to be made while a database
 everything after that is a job that can be repeated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import BinaryIO
 
@@ -74,18 +74,35 @@ class Intake:
         note = Note(stored.relative_path, source, report)
         spool = None if asked_by else self._spool
         if spool:  # those that wait come first
-            return spool.put(note)
+            return self._put(spool, note, dataset, complete)
         try:
             recorded = self._record(header, stored, note, rejects=rejects, asked_by=asked_by)
         except CatalogueError as error:
             log.error("catalogue_refused", reason=str(error))
             if spool is None or not _is_away(error):
                 raise OutOfResources("the catalogue cannot keep it now") from error
-            return spool.put(note)
-        if recorded is not None and not self._store.path(recorded.kept_path).exists():
-            # Forgotten, or erased as part of a query, between the two: file gone, row new.
-            self._store.write(dataset, complete)
+            return self._put(spool, note, dataset, complete)
+        if recorded is not None:
+            self._keep(recorded.kept_path, dataset, complete)
         return None if recorded is None else recorded.receipt
+
+    def _put(self, spool: Spool, note: Note, dataset: bytes, meta: FileMetaDataset) -> Receipt:
+        receipt = spool.put(note)
+        self._keep(note.relative_path, dataset, meta)
+        return receipt
+
+    def _keep(self, relative_path: str, dataset: bytes, meta: FileMetaDataset) -> None:
+        """Write a file again that was forgotten, or erased as part of a query, before its row."""
+        if not self._store.path(relative_path).exists():
+            self._store.write(dataset, meta)
+
+    def erase(self, relative_paths: Iterable[str]) -> None:
+        """Remove files, but for those that wait to be catalogued: they were acknowledged."""
+        if self._spool is None:
+            self._store.erase(relative_paths)
+            return
+        with self._spool.standing() as waiting:
+            self._store.erase(set(relative_paths) - waiting)
 
     def _check_turn(self, asked_by: str) -> None:
         """Let a query wait for what is not yet catalogued: it would erase the file as its own."""
@@ -129,7 +146,7 @@ class Intake:
     def _record_query(
         self, header: Header, stored: StoredFile, rule: QuietRule, asked_by: str
     ) -> Recorded | None:
-        erase = partial(self._store.erase, [stored.relative_path])
+        erase = partial(self.erase, [stored.relative_path])
         try:
             return self._catalogue.record_query(
                 header, stored, rule, asked_by=asked_by, erase=erase
@@ -142,7 +159,7 @@ class Intake:
         if not self._rejection_notes or header.sop_class_uid != KEY_OBJECT_SELECTION:
             return None
         try:
-            return read_rejection(dataset, header.transfer_syntax_uid, self._store.erase)
+            return read_rejection(dataset, header.transfer_syntax_uid, self.erase)
         except PARSE_ERRORS as error:  # a sequence that holds no items
             raise NotUnderstood("the rejection note cannot be read") from error
 

@@ -9,8 +9,8 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,9 +56,15 @@ class Spool:
         """Return the file that each note is of, by the note's own name."""
         found = {}
         for path in sorted(self._folder.glob("*.json")):
-            with suppress(FileNotFoundError):  # its row was made meanwhile
-                found[path.name] = Note(**json.loads(path.read_bytes())).relative_path
+            with suppress(FileNotFoundError, _BadNote):  # its row was made meanwhile, or none will
+                found[path.name] = _read(path).relative_path
         return found
+
+    @contextmanager
+    def standing(self) -> Iterator[set[str]]:
+        """Lend the files that notes are of; until it is given back none is put."""
+        with self._lock:
+            yield set(self.waiting().values())
 
     def put(self, note: Note) -> Receipt:
         """Keep a note, durable when this returns; raises OutOfResources."""
