@@ -218,10 +218,10 @@ def delete_dropped(parts: Parts) -> None:
         deleted += some
     if deleted:
         log.info("generations_deleted", rows=deleted)
-    # Looked for before the rows are read: generations and spaces have rows before files.
+    # Looked for before the rows are read: a generation or space has its row before it has files.
     found = [*parts.folder.encoders.iterdir(), *parts.folder.vectors.iterdir()]
-    known = {row.model_id for row in parts.catalogue.generations()}
-    known |= {space.space_id for space in parts.catalogue.spaces()}
+    makers = (*parts.catalogue.generations(), *parts.catalogue.spaces())
+    known = {maker.model_id for maker in makers}
     for path in found:
         named = _OF_MODEL.match(path.name)
         if named is None or named[0] in known:

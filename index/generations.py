@@ -39,6 +39,7 @@ from index.generation import (
 )
 from index.models import Clip, Embedding, Series
 from index.pgvector_table import drop_table
+from index.space import TextSpace
 from index.states import REPORTABLE_STATES, State
 
 _WITH_VECTORS = (State.EMBEDDED, *REPORTABLE_STATES)
@@ -154,7 +155,7 @@ class Generations(Database):
     def delete_dropped(self) -> int:
         """Delete some vectors of a dropped generation, or its row when none is left; count.
 
-        With the row goes the table that pgvector may have had.
+        With the row go its text spaces, and the tables that pgvector may have had.
         """
         dropped = select(Generation.model_id).where(_IS_DROPPED).limit(1)
         with self.reading() as connection:  # a node asks all the time: no lock for nothing
@@ -171,7 +172,9 @@ class Generations(Database):
             )
             rows = connection.execute(some).all()
             if not rows:
-                drop_table(connection, model_id)
+                spaces = select(TextSpace.space_id).where(TextSpace.image_model_id == model_id)
+                for maker in (model_id, *connection.execute(spaces).scalars()):
+                    drop_table(connection, maker)
                 gone = delete(Generation).where(Generation.model_id == model_id, _IS_DROPPED)
                 return connection.execute(gone).rowcount
             connection.execute(delete(Embedding).where(Embedding.id.in_([r.id for r in rows])))

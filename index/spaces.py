@@ -19,6 +19,7 @@ from index.db import Database, repeated
 from index.embeddings import STORED, chunks
 from index.generation import Generation, GenerationState
 from index.models import Clip, Embedding, Series
+from index.pgvector_table import drop_table
 from index.space import ImageVectors, Space, TextSpace
 from index.vectors import Ids, Vectors, unit_rows
 
@@ -130,11 +131,15 @@ class Spaces(Database):
             return np.fromiter(ids, dtype=np.int64), rows
 
     def delete_words(self, space_id: str) -> int:
-        """Delete some vectors of a space, or its row when none is left; count."""
+        """Delete some vectors of a space, or its row when none is left; count.
+
+        With the row goes the table that pgvector may have had.
+        """
         some = select(Embedding.id).where(Embedding.model_id == space_id).limit(_DELETED_AT_A_TIME)
         with self.writing() as connection:
             ids = connection.execute(some).scalars().all()
             if not ids:
+                drop_table(connection, space_id)
                 gone = delete(TextSpace).where(TextSpace.space_id == space_id)
                 return connection.execute(gone).rowcount
             return connection.execute(delete(Embedding).where(Embedding.id.in_(ids))).rowcount

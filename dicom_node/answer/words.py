@@ -18,7 +18,7 @@ from index.vectors import Vectors
 _DECIMALS = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sentence:
     """A sentence, an example it goes with if there is one, and the share of the sentence then."""
 

@@ -1,13 +1,12 @@
 """`similis similar`: which kept cases look like a study or files, or are what words say?"""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dicom_node.answer.query import Example, Filters, similar_to_examples, similar_to_study
-from dicom_node.answer.words import Sentence, example_of, similar_to_words
+from dicom_node.answer.query import Filters
 from dicom_node.cli.filters import (
     AgeOption,
     BodyPartOption,
@@ -29,15 +28,12 @@ from dicom_node.cli.options import (
     print_json,
     print_table,
 )
-from dicom_node.errors import NotKnown, NotUnderstood, OutsideSpace, SimilisError
-from dicom_node.generation import Answering, answering_model, open_answering, start_workers
-from dicom_node.operate.example import embed_examples
-from dicom_node.operate.sources import files_below
-from dicom_node.operate.words import open_words
+from dicom_node.generation import answering_model
+from dicom_node.operate.ask import Asked, Files, Found, ask
 from dicom_node.parts import Parts, existing_parts
 from dicom_node.receive.clips import Region, read_box
 from index.parts import PartPlace
-from index.records import Case, Ranking
+from index.records import Case
 from index.vectors import Effort
 
 _COLUMNS = (
@@ -45,7 +41,8 @@ _COLUMNS = (
     "same in",
 )  # fmt: skip
 ExampleArgument = Annotated[
-    list[str] | None, typer.Argument(help="A Study Instance UID, or the files of an example.")
+    list[str] | None,
+    typer.Argument(help="A Study Instance UID, or the files of one example or more."),
 ]
 SliceOption = Annotated[
     int | None,
@@ -66,26 +63,6 @@ WeightOption = Annotated[
     typer.Option(min=0, max=1, help="Share of the words.", show_default="text.weight, 0.5"),
 ]
 _UID_END = 12  # characters of a UID that tell the instances of a study apart
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Files and folders that are wanted, or a region of them, and such that are not."""
-
-    wanted: list[Path]
-    region: Region | None
-    unwanted: list[Path]
-
-
-_Asked = _Files | str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """What cases are to be, and the share of it beside an example."""
-
-    text: str
-    weight: float
 
 
 def similar(
@@ -109,12 +86,8 @@ def similar(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Rank the kept studies by likeness to an example, to words, or to both.
-
-    Files of several studies are several examples; --not takes examples of what is not wanted.
-    """
-    asked = _asked(example or [], slice_number, box, unlike or [])
-    _check_words(text, asked)
+    """Rank the kept studies by likeness to an example, to words, or to both."""
+    asked = _asked(example or [], _region(slice_number, box), unlike or [], text, text_weight)
     settings = configured(config, data)
     filters = filters_of(
         settings.answer,
@@ -129,52 +102,40 @@ def similar(
         effort=effort,
         same_patient=same_patient,
     )
-    words = text and _Words(text, settings.text.weight if text_weight is None else text_weight)
-    _answer(existing_parts(settings), asked, words or None, filters, json=json)
+    _answer(existing_parts(settings), asked, filters, json=json)
 
 
-def _answer(
-    parts: Parts, asked: _Asked, words: _Words | None, filters: Filters, *, json: bool
-) -> None:
+def _answer(parts: Parts, asked: Asked, filters: Filters, *, json: bool) -> None:
     model = answering_model(parts)
-    outside = None
     try:
-        if words is None:
-            ranking = _ranked(parts, asked, filters)
-        else:
-            ranking, outside = _in_words(parts, asked, words, filters)
+        found = ask(parts, asked, filters)
     finally:
         parts.close()
-    _print(ranking, json, None if words is None else outside is not None)
-    if outside is not None:
-        typer.echo(f"similis: {outside}", err=True)
+    _print(found, in_words=bool(asked.text), json=json)
+    if found.outside is not None:
+        typer.echo(f"similis: {found.outside}", err=True)
     if not model.trained:
         typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
 
 
-def _asked(example: list[str], slice_number: int | None, box: str, unlike: list[Path]) -> _Asked:
-    """Return what cases are to be like, be it a study that is kept; refuse what does not fit."""
-    region = _region(slice_number, box)
-    if not example:
-        if region is not None or unlike:
-            raise typer.BadParameter("a slice, a box and --not go with an example")
-        return None
-    asked = files_or_uid(example)
+def _asked(
+    example: list[str], region: Region | None, unlike: list[Path], text: str, weight: float | None
+) -> Asked:
+    """Return what cases are to be like, or to be; refuse what does not go together."""
+    if not text.strip() and (text or not example):
+        raise typer.BadParameter("give an example, or what the cases are to be by --text")
+    if not example and (region is not None or unlike):
+        raise typer.BadParameter("a slice, a box and --not go with an example")
+    asked = files_or_uid(example) if example else None
     if unlike and (region is not None or isinstance(asked, str)):
         raise typer.BadParameter("--not goes with examples that are files, without slice or box")
-    if not isinstance(asked, str):
-        return _Files(asked, region, unlike)
+    if unlike and text:
+        raise typer.BadParameter("--not does not go with words")
+    if isinstance(asked, list):
+        return Asked(Files(asked, region, unlike), text, weight)
     if region is not None:
         raise typer.BadParameter("a slice or a box is of files, not of a Study Instance UID")
-    return asked
-
-
-def _check_words(text: str, asked: _Asked) -> None:
-    """Refuse a question of neither words nor example, and words beside what is not wanted."""
-    if not text.strip() and (text or asked is None):
-        raise typer.BadParameter("give an example, or what the cases are to be by --text")
-    if text and isinstance(asked, _Files) and asked.unwanted:
-        raise typer.BadParameter("--not does not go with words")
+    return Asked(asked, text, weight)
 
 
 def _region(slice_number: int | None, box: str) -> Region | None:
@@ -187,80 +148,12 @@ def _region(slice_number: int | None, box: str) -> Region | None:
         raise typer.BadParameter(str(error), param_hint="--box") from error
 
 
-def _ranked(parts: Parts, asked: _Asked, filters: Filters) -> Ranking:
-    if isinstance(asked, _Files):
-        return _like_files(parts, asked, filters)
-    return _like_study(parts, asked or "", filters)
-
-
-def _in_words(
-    parts: Parts, asked: _Asked, words: _Words, filters: Filters
-) -> tuple[Ranking, OutsideSpace | None]:
-    """Rank by words and an example, if there is one; say so where they are outside the space."""
-    example = None
-    if isinstance(asked, _Files):
-        wanted, _ = _embedded(parts, asked)
-        if len(wanted) > 1:
-            raise NotUnderstood("words go with one example; give the files of one study")
-        example = wanted[0]
-    elif asked is not None:
-        study = parts.catalogue.study_query(asked, answering_model(parts).model_id)
-        if study is None:
-            raise _without_vectors(parts, asked)
-        example = example_of(parts.catalogue, study)
-    search = open_words(parts)
-    sentence = Sentence(text=words.text, example=example, weight=words.weight)
-    told = similar_to_words(search, sentence, filters)
-    outside = told.outside and told.best is not None
-    return told.ranking, OutsideSpace(told.best or 0.0, search.words.floor) if outside else None
-
-
-def _like_study(parts: Parts, uid: str, filters: Filters) -> Ranking:
-    answered = similar_to_study(parts.catalogue, _opened(parts).search, uid, filters)
-    if answered is None:
-        raise _without_vectors(parts, uid)
-    return answered.ranking
-
-
-def _without_vectors(parts: Parts, uid: str) -> SimilisError:
-    known = parts.catalogue.study_row(uid)
-    if known is not None:
-        return SimilisError(f"study {uid} is {known.state}: it has no vector to compare by")
-    return NotKnown("study", uid, "`similis import` takes studies in")
-
-
-def _like_files(parts: Parts, files: _Files, filters: Filters) -> Ranking:
-    wanted, unwanted = _embedded(parts, files)
-    return similar_to_examples(_opened(parts).search, wanted, unwanted, filters)
-
-
-def _embedded(parts: Parts, files: _Files) -> tuple[list[Example], list[Example]]:
-    """Return the examples that are wanted, and those that are not."""
-    (worker,) = start_workers(parts, 1)
-    try:
-        model_id = answering_model(parts).model_id
-        wanted = embed_examples(
-            worker, _found(files.wanted), model_id=model_id, region=files.region
-        )
-        unwanted = _found(files.unwanted)
-        return wanted, embed_examples(worker, unwanted, model_id=model_id) if unwanted else []
-    finally:
-        worker.stop()
-
-
-def _opened(parts: Parts) -> Answering:
-    return open_answering(parts, answering_model(parts), read_only=True)
-
-
-def _found(paths: list[Path]) -> list[Path]:
-    return [path for path in files_below(paths) if isinstance(path, Path)]
-
-
-def _print(ranking: Ranking, json: bool, outside: bool | None) -> None:
+def _print(found: Found, *, in_words: bool, json: bool) -> None:
     """Print cases; of words also whether they were outside the space."""
+    ranking = found.ranking
     if json:
         told = {"model_id": ranking.model_id, "cases": [asdict(c) for c in ranking.cases]}
-        print_json(told if outside is None else told | {"outside_space": outside})
+        print_json(told | ({"outside_space": found.outside is not None} if in_words else {}))
         return
     if not ranking.cases:
         typer.echo("No similar case found.")

@@ -52,18 +52,12 @@ def status(
         return
     rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
     rows += [("generation", f"{each.version} {each.state}", "") for each in generations]
-    rows += [
-        ("text space", each.version, counts.embeddings.get(each.space_id, 0)) for each in spaces
-    ]
+    rows += [("text space", each.version, "") for each in spaces]
     print_table("Similis", ("what", "", "number"), rows + _rows(counts))
     if figures is not None:
         print_table("Vector index", ("what", "figure", "meaning"), index_rows(figures))
-    if counts.quarantined:
-        print_table(
-            "Quarantined series",
-            ("series", "reason"),
-            [(q.series_instance_uid, q.reason) for q in counts.quarantined],
-        )
+    if put_aside := [(q.series_instance_uid, q.reason) for q in counts.quarantined]:
+        print_table("Quarantined series", ("series", "reason"), put_aside)
 
 
 def _rows(counts: Counts) -> list[tuple[str, str, object]]:

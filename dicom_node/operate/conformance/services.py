@@ -232,15 +232,16 @@ def _retrieval() -> Section:
         prose(
             f"""
             Study Root on {code(_SIMILAR)}, {code(_WORDS)} and {code(_ORDINARY)} alike: the unique
-            keys down to the level of the request, each one UID or a list. A study is sent with the newest reports
-            that the node made of it. Files go out byte for byte in the transfer syntax in which
-            they are kept; in another uncompressed encoding, or decompressed, where the peer takes
-            only that. Colour is decompressed to RGB, an icon image is left out, and what is lossy
-            stays marked so. Where a requestor of a C-GET proposes several transfer syntaxes in one
-            presentation context, an uncompressed one is chosen, save for videos: one context for
-            each transfer syntax gets the kept bytes. Videos, deflated objects and those of more
-            than 1 GiB of pixels are not decompressed: the sub-operation fails then. A C-MOVE sends
-            only to destinations and peers of the configuration, whatever address it comes from.
+            keys down to the level of the request, each one UID or a list. A study is sent with the
+            newest reports that the node made of it. Files go out byte for byte in the transfer
+            syntax in which they are kept; in another uncompressed encoding, or decompressed, where
+            the peer takes only that. Colour is decompressed to RGB, an icon image is left out, and
+            what is lossy stays marked so. Where a requestor of a C-GET proposes several transfer
+            syntaxes in one presentation context, an uncompressed one is chosen, save for videos:
+            one context for each transfer syntax gets the kept bytes. Videos, deflated objects and
+            those of more than 1 GiB of pixels are not decompressed: the sub-operation fails then. A
+            C-MOVE sends only to destinations and peers of the configuration, whatever address it
+            comes from.
             """
         ),
     )
