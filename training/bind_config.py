@@ -43,7 +43,7 @@ class BindConfig:
     bind_lr: float = 3e-3
     contrast: Contrast = Contrast.SIGLIP
     across: bool = True  # sentences of other modalities are wrong answers too
-    centre: float = 1.0  # weight of the agreement of text heads
+    centre: float = 0.3  # weight of the agreement of text heads
     # stage 2: one text encoder for all
     distil: bool = True  # else the mean of the text heads is taken
     unify_steps: int = 400
