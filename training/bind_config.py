@@ -33,25 +33,25 @@ class BindConfig:
     # stage 0: the text tower learns the language; rank and alpha as M3Bind's code has them
     adapt_steps: int = 150
     adapt_batch: int = 64  # pairs
-    adapt_lr: float = 1e-3
+    adapt_lr: float = 2e-4
     rank: int = 8
     alpha: float = 8.0
     held_out: float = 0.1  # of the pairs, to be scored before and after
     # stage 1: a head for images and one for sentences, of each modality
-    bind_steps: int = 1500
+    bind_steps: int = 1000
     bind_batch: int = 256  # images, and a sentence of each
-    bind_lr: float = 1e-3
+    bind_lr: float = 3e-3
     contrast: Contrast = Contrast.SIGLIP
     across: bool = True  # sentences of other modalities are wrong answers too
-    centre: float = 1.0  # weight of the agreement of text heads
+    centre: float = 0.3  # weight of the agreement of text heads
     # stage 2: one text encoder for all
     distil: bool = True  # else the mean of the text heads is taken
-    unify_steps: int = 600
+    unify_steps: int = 400
     unify_batch: int = 256
-    unify_lr: float = 1e-3
+    unify_lr: float = 3e-3
     unify_rank: int = 0  # of what the tower may change by; 0: only the projection learns
     unify_contrast: float = 0.5  # weight of telling images apart, beside copying the heads
-    gap: float = 1.0  # how much of the gap between images and sentences is taken off
+    gap: float = 0.5  # how much of the gap between images and sentences is taken off
 
     def __post_init__(self) -> None:
         counts = (self.dim, self.captions, self.rank, self.adapt_batch, self.bind_batch)

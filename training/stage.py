@@ -72,13 +72,8 @@ def train_stage(
     Raises BadRun where the folder was begun with another config or data; NonFiniteLoss, having
     written what that step drew into the folder.
     """
-    progress = StageProgress(FORMAT, config, data, run.commit(), 0, 0.0, {})
     optimiser = _optimiser(stage, lr)
-    if (folder / run.RUN_FILE).exists():
-        progress = run.resumable_as(folder, StageProgress, config, data)
-        tensors = run.read_state(folder, progress)
-        _restore(folder, stage, tensors)
-        run.restore_moments(stage, optimiser, tensors)
+    progress = _begun(stage, optimiser, config, folder, data)
     before_s, began = progress.seconds, time.monotonic()
     saved = began
     for step in range(progress.step, steps):
@@ -96,6 +91,19 @@ def train_stage(
             run.write(folder, progress, {**_state(stage), **run.moments(stage, optimiser)})
         if stopping:
             break
+    return progress
+
+
+def _begun(
+    stage: Stage, optimiser: torch.optim.Optimizer, config: BindConfig, folder: Path, data: str
+) -> StageProgress:
+    """Put back what `folder` has of this stage, if anything, and say how far it came."""
+    if not (folder / run.RUN_FILE).exists():
+        return StageProgress(FORMAT, config, data, run.commit(), 0, 0.0, {})
+    progress = run.resumable_as(folder, StageProgress, config, data)
+    tensors = run.read_state(folder, progress)
+    _restore(folder, stage, tensors)
+    run.restore_moments(stage, optimiser, tensors)
     return progress
 
 
