@@ -68,24 +68,24 @@ def evaluate(
     """
     from dicom_node.cli.evaluation_run import FINDINGS, encoded, ranked
     from training.manifest import read_items
-    from training.report_page import page
 
-    if task in FINDINGS and (cross is not None or report is not None):
-        raise typer.BadParameter("--cross and --report go with retrieval and cross-modal")
-    if report is not None and not report.resolve().parent.is_dir():
-        raise typer.BadParameter(f"{report.resolve().parent} is no folder", param_hint="--report")
+    _check_usage(cross, report, of_pictures=task not in FINDINGS)
     asking = _asking(task, cross, hit)
     items = _of_sources(read_items(data), source or [])
     in_words = task in _IN_WORDS or (task == "retrieval" and space is not None)
     found = encoded(encoder, items, device=device, in_words=in_words, space=space)
     if task in FINDINGS:
         _print_findings(FINDINGS[task](found, seed), json)
-        return
-    evaluations = ranked(found, asking)
-    if report is not None:
-        report.write_text(page(evaluations, seed=seed), encoding="utf-8")
-        typer.echo(f"The page is {report}.", err=True)
-    _print_evaluations(evaluations, json)
+    else:
+        _print_evaluations(ranked(found, asking), json, report=report, seed=seed)
+
+
+def _check_usage(cross: str | None, report: Path | None, *, of_pictures: bool) -> None:
+    """Refuse what does not go together."""
+    if not of_pictures and (cross is not None or report is not None):
+        raise typer.BadParameter("--cross and --report go with retrieval and cross-modal")
+    if report is not None and not report.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{report.resolve().parent} is no folder", param_hint="--report")
 
 
 def _asking(task: str, cross: str | None, hit: str) -> Asking:
@@ -123,9 +123,15 @@ def _print_findings(found: list[Findings], json: bool) -> None:
             typer.echo(f"left out: {line}", err=True)
 
 
-def _print_evaluations(evaluations: list[Evaluation], json: bool) -> None:
+def _print_evaluations(
+    evaluations: list[Evaluation], json: bool, *, report: Path | None, seed: int
+) -> None:
     from training.evaluate import COLUMNS, as_json, table
+    from training.report_page import page
 
+    if report is not None:
+        report.write_text(page(evaluations, seed=seed), encoding="utf-8")
+        typer.echo(f"The page is {report}.", err=True)
     if json:
         print_json([as_json(evaluation) for evaluation in evaluations])
         return
