@@ -220,8 +220,8 @@ def delete_dropped(parts: Parts) -> None:
         log.info("generations_deleted", rows=deleted)
     # Looked for before the rows are read: a generation or space has its row before it has files.
     found = [*parts.folder.encoders.iterdir(), *parts.folder.vectors.iterdir()]
-    makers = (*parts.catalogue.generations(), *parts.catalogue.spaces())
-    known = {maker.model_id for maker in makers}
+    known = {row.model_id for row in parts.catalogue.generations()}
+    known |= {space.space_id for space in parts.catalogue.spaces()}
     for path in found:
         named = _OF_MODEL.match(path.name)
         if named is None or named[0] in known:

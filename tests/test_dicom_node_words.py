@@ -5,6 +5,7 @@ node and for what is computed here from the kept vectors.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
@@ -55,6 +56,17 @@ def test_both_ways_to_ask_and_stars_around_the_words_find_the_same(words: WordLi
     assert [each.SeriesInstanceUID for each in series] == [
         BLOCK.text(each, private.BEST_SERIES) for each in expected[:2]
     ]
+
+
+def test_dcmtk_asks_in_words_without_a_private_key(words: WordLibrary) -> None:
+    keys = ("QueryRetrieveLevel=STUDY", "StudyInstanceUID", f"StudyDescription={SENTENCE}")
+    options = [option for key in keys for option in ("-k", key)]
+    port = words.node.query_port
+    said = peers.run("findscu", "-v", "-S", "-aec", "SIMILIS_TEXT", "127.0.0.1", port, *options)
+
+    found = re.findall(r"\(0020,000d\) UI \[([0-9.]+)", said.stdout)
+    assert found == uids(words.ask(SENTENCE)[1])
+    assert "Received Final Find Response (Success)" in said.stdout
 
 
 def test_words_are_filtered_as_examples_are(words: WordLibrary) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dicom_node.errors import WorkerStopped
 from dicom_node.words.space import WordSearch, row_of
 from index.catalogue import Catalogue
 from index.changes import Bookmark
@@ -52,7 +53,10 @@ class Filling:
         if not len(self._lacking):
             return False
         started = self._clock()
-        self._fill(space, self._lacking[:_BATCH])
+        try:
+            self._fill(space, self._lacking[:_BATCH])
+        except WorkerStopped:  # the node is going down; it goes on at the next start
+            return False
         self._lacking = self._lacking[_BATCH:]
         if len(self._lacking):
             self._sleep((self._clock() - started) * (1.0 / _SHARE - 1.0))
@@ -72,6 +76,8 @@ class Filling:
 
     def _fill(self, space: WordSearch, ids: Ids) -> None:
         images = self._catalogue.image_vectors(ids)
+        if not len(images.ids):
+            return  # they went meanwhile
         vectors = space.words.images(images.vectors, images.modalities)
         row = row_of(space.words)
         saved, rows = self._catalogue.save_words(row, images.ids.tolist(), vectors)
