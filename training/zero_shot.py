@@ -25,7 +25,7 @@ from training.tasks import Names, nothing_of
 
 FEW_SHOT_HEAD = "logistic regression"
 # Of cosines, for shares: where CLIP starts (arXiv:2103.00020 section 2.5). In a space bound to the
-# shipped encoder labels were likeliest at 0.05 for the items that it was bound with, 0.1 for others.
+# shipped encoder labels were likeliest at 0.05 for items that it was bound with, at 0.1 for others.
 TEMPERATURE = 0.07
 METRIC = "balanced accuracy"
 RULE = (
