@@ -24,9 +24,9 @@ from training.scores import unit_rows
 from training.tasks import Names, nothing_of
 
 FEW_SHOT_HEAD = "logistic regression"
-# Of cosines, for shares. Of 0.01 to 0.3 it made the labels of train items likeliest, and those of
-# eval items too, in a space that was bound to the shipped encoder.
-TEMPERATURE = 0.02
+# Of cosines, for shares: where CLIP starts (arXiv:2103.00020 section 2.5). In a space bound to the
+# shipped encoder labels were likeliest at 0.05 for items that it was bound with, at 0.1 for others.
+TEMPERATURE = 0.07
 METRIC = "balanced accuracy"
 RULE = (
     "balanced accuracy of the eval items of each source, told into the classes of its train items; "
