@@ -243,7 +243,7 @@ def test_an_empty_index_answers(engine: Engine, tmp_path: Path, catalogue: Catal
 
 
 # pgvector keeps ten identical vectors at most in a node: thousands of them get in each other's way,
-# and cut some others off, which no effort brings back. Of nine graphs the worst found 93 %.
+# and cut some others off, which no effort brings back. Of seven graphs the worst found 93 %.
 LEAST_FOUND = {"pgvector": 0.85, "two shards": 0.85}
 
 
