@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from typer.testing import CliRunner
 
-from dicom_node.cli.app import app
 from dicom_node.config import Config
 from dicom_node.parts import open_parts
 from dicom_node.receive.header import read_file, with_meta
@@ -26,33 +24,7 @@ from index.jobs import JobKind
 from index.lookups import Counts
 from training import phantoms
 
-GOLDEN = Path(__file__).parent / "golden"
 AGREE = "Files, rows, vectors and graph agree.\n"
-COMMANDS = (
-    "",
-    "serve",
-    "demo",
-    "import",
-    "retry",
-    "forget",
-    "similar",
-    "classify",
-    "show",
-    "train",
-    "train mae",
-    "train bind",
-    "status",
-    "check",
-    "reindex",
-    "backup",
-    "restore",
-    "config",
-    "migrate-database",
-    "finish",
-    "evaluate",
-    "embed",
-    "export-conformance",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,17 +257,6 @@ def test_config_says_where_every_value_came_from(tmp_path: Path) -> None:
     assert settings["data"] == {"value": str(tmp_path / "d"), "source": "flag"}
     assert settings["dicom.query_port"] == {"value": 11113, "source": "default"}
     assert not (tmp_path / "d").exists()
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_is_the_golden_one(command: str) -> None:
-    arguments = [*command.split(), "--help"]
-    said = CliRunner().invoke(app, arguments, env={"COLUMNS": "100"}, prog_name="similis")
-
-    golden = GOLDEN / f"help-{command.replace(' ', '-') or 'similis'}.txt"
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.write_text(said.output)
-    assert said.output == golden.read_text()
 
 
 def similis(
