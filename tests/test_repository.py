@@ -63,7 +63,7 @@ def test_what_breaks_others_or_is_gpl_is_not_installed(harmful: str) -> None:
 
 def test_the_readme_names_every_command_and_every_folder() -> None:
     readme = (ROOT / "README.md").read_text()
-    commands = {command.name for command in app.registered_commands}
+    commands = {each.name for each in (*app.registered_commands, *app.registered_groups)}
 
     assert commands == set(re.findall(r"^\| `similis ([\w-]+)", readme, re.M))
     folders = set(re.findall(r"^\| `(\w+)/`", readme, re.M))
