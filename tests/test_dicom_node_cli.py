@@ -175,7 +175,7 @@ def test_an_unknown_study_is_a_failure_with_one_clear_line(library: Library) -> 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["similar"], "Missing argument"),
+        (["similar"], "give an example, or what the cases are to be"),
         (["similar", "1.2", "-k", "0"], "-k"),
         (["similar", "1.2", "--slice", "1"], "not of a Study Instance UID"),
         (["similar", "1.2", "--box", "1,2,3"], "x,y,width,height"),

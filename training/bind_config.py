@@ -31,7 +31,7 @@ class BindConfig:
     terms: int = 1500  # names from coded dictionaries, over which text heads have to agree
     evenness: float = 0.5  # a group of n images is drawn n**evenness times: 1 as they are, 0 evenly
     # stage 0: the text tower learns the language; rank and alpha as M3Bind's code has them
-    adapt_steps: int = 150
+    adapt_steps: int = 0  # of 150 tried none gained, see LOG.md; reports of your own may
     adapt_batch: int = 64  # pairs
     adapt_lr: float = 2e-4
     rank: int = 8
