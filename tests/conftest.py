@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from catalogues import Clock, NewDatabase, open_catalogue
+from hypothesis import settings
 from peers import quick_config, stopped_at_the_end
 from postgres import Server, closed_connections, running_server
 from pydicom.data import get_testdata_file
@@ -23,11 +25,22 @@ from dicom_node.node import Node
 from index.catalogue import Catalogue
 from index.db import connect, migrate
 
+# What is true of any input is no statement of how long it takes on a busy machine.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _prepared() -> None:
     prepare_dicom()
     _config.STORE_SEND_CHUNKED_DATASET = True  # files go out byte for byte
+
+
+@pytest.fixture(autouse=True)
+def _logging_ends_with_the_test() -> Iterator[None]:
+    """A command run in this process logs to a stderr that its runner closes."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

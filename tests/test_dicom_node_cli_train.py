@@ -1,10 +1,8 @@
 """`similis train` and `similis finish`, small."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from evaluations import write_manifest
 from typer.testing import CliRunner, Result
 
@@ -15,13 +13,6 @@ from training.baselines import untrained
 from training.errors import BadManifest, BadRun, ModalityExcluded
 
 SMALL = ("--steps", 2, "--threads", 1, "--device", "cpu", "--set", "batch=4")
-
-
-@pytest.fixture(autouse=True)
-def _logging_ends_with_the_command() -> Iterator[None]:
-    """The runner closes the stderr that `start_logging` was given."""
-    yield
-    structlog.reset_defaults()
 
 
 def similis(*arguments: object) -> Result:

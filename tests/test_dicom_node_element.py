@@ -71,7 +71,7 @@ def responses(draw: st.DrawFn) -> list[Element]:
 
 
 @SYNTAXES
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(elements=responses())
 def test_elements_are_written_as_pydicom_writes_them(
     elements: list[Element], is_implicit_vr: bool

@@ -148,14 +148,14 @@ def test_three_thousand_nested_sequences_are_refused_or_read_but_never_crash() -
         read_header(body, ExplicitVRLittleEndian)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=600))
 def test_random_bytes_are_refused_and_never_crash(body: bytes) -> None:
     with pytest.raises(ObjectRefused):
         read_header(body, ExplicitVRLittleEndian)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 400), st.integers(0, 255), st.integers(0, 400))
 def test_a_damaged_header_is_read_or_refused(at: int, value: int, cut: int) -> None:
     body = bytearray(encoded(minimal(Modality="CT", PatientName="A^B", StudyDate="20260101")))

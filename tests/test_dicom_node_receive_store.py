@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
@@ -28,7 +28,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(tmp_path_factory.mktemp("store"))
 
 
-@settings(deadline=None)  # a disk may take its time
 @given(dataset=st.binary(min_size=8, max_size=500))
 def test_what_is_written_is_what_came(shared: Store, dataset: bytes) -> None:
     dataset = b"\x08\x00" + dataset  # never group 2, which would be read as file meta

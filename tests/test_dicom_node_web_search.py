@@ -39,9 +39,7 @@ def search(library: Library, path: str, **params: Any) -> list[Dataset]:
     return [Dataset.from_json(entry) for entry in response.json()]
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     keys=st.fixed_dictionaries(
         {}, optional={keyword: st.sampled_from(values) for keyword, values in VALUES.items()}

@@ -61,7 +61,7 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     orientation=st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.7071, 1e300]), min_size=6, max_size=6),
     positions=st.lists(st.lists(numbers, min_size=3, max_size=3), min_size=4, max_size=4),

@@ -30,7 +30,7 @@ def noise(*shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).random(shape, dtype=np.float32) * 1000
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(Kind),
     unit=st.sampled_from(Unit),

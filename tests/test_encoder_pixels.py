@@ -265,9 +265,7 @@ def test_a_missing_file_is_no_fault_of_the_image(tmp_path: Path) -> None:
         read(group)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(
         [

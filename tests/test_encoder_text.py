@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from towers import CONFIG, WORDS, small_tower
 
@@ -15,7 +15,6 @@ EMBEDDER = TextEmbedder(small_tower(), device="cpu")
 SENTENCES = st.lists(st.sampled_from(WORDS[:-1]), min_size=1, max_size=20).map(" ".join)
 
 
-@settings(deadline=None)
 @given(st.lists(SENTENCES, min_size=1, max_size=6))
 def test_rows_are_of_length_one_and_know_nothing_of_their_neighbours(texts: list[str]) -> None:
     vectors = EMBEDDER.embed(texts)

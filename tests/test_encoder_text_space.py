@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from text_spaces import DIM, MODALITIES, small_space
 
@@ -83,7 +83,6 @@ def test_vectors_of_another_width_or_number_are_refused() -> None:
         SPACE.images(vectors(2), ["CR"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1, width=32), min_size=2))
 def test_calibrated_scores_are_cosines_in_the_same_order(cosines: list[float]) -> None:
     scores = SPACE.alike(np.sort(np.array(cosines, np.float32)))

@@ -129,7 +129,7 @@ def test_a_millivolt_is_ten_millimetres_in_the_row_of_its_lead(lead: str, scheme
     assert height_px(paper, 3.5) == pytest.approx(line_px(lead), abs=1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     millivolts=st.floats(-0.4, 0.4),
     rate_hz=st.sampled_from([125, 250, 1000, 2000]),

@@ -118,7 +118,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps)
 def test_following_changes_equals_a_fresh_look(script: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

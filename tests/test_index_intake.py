@@ -205,7 +205,7 @@ arrivals = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=arrivals, random=st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_change_what_is_kept(
     new_database: NewDatabase, batch: list[tuple[int, int, int]], random: Random

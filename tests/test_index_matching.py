@@ -143,7 +143,7 @@ def growing(new_database: NewDatabase) -> Iterator[Catalogue]:
         yield open_catalogue(url, Clock())
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(value=TEXTS, pattern=TEXTS)
 def test_wildcards_match_as_a_regular_expression_would(
     growing: Catalogue, value: str, pattern: str

@@ -145,7 +145,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps)
 def test_the_graph_holds_what_the_oracle_holds(script: list[tuple[str, list[int]]]) -> None:
     pool = np.concatenate([unit(20), unit(11)])  # ids 20.. repeat the vectors of ids 0..
@@ -227,7 +227,7 @@ def test_twins_share_a_label_until_the_last_is_gone() -> None:
     assert twins.admit(ids(3), row).tolist() == [3]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 40), max_size=12))))
 def test_every_id_has_one_label_whose_vector_is_its_own(
     script: list[tuple[bool, set[int]]],

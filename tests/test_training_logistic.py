@@ -27,7 +27,7 @@ def objective(
     return float(np.mean(losses) + penalty / 2 * np.square(weight).sum())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.sampled_from([1e-2, 0.1, 1.0]))
 def test_no_step_from_the_solution_lowers_the_loss(seed: int, penalty: float) -> None:
     vectors, labels = drawn(seed)

@@ -111,7 +111,7 @@ def test_the_published_tower_gives_the_vectors_of_the_reference() -> None:
 
 
 @needs_weights
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(text=st.text(max_size=60))
 def test_sentences_are_cut_as_the_published_tokeniser_cuts_them(text: str) -> None:
     ours, theirs = tokenisers()

@@ -20,7 +20,7 @@ def test_unknown_patients_are_units_of_their_own() -> None:
     assert len(set(units)) == 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 50))
 def test_sums_and_means_are_those_of_the_items_repeated(units: list[int], seed: int) -> None:
     """The oracle repeats every item as often as its unit was drawn."""

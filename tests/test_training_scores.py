@@ -73,7 +73,7 @@ def slow_metrics(vectors: NDArray[np.float32], asked: Task) -> dict[int, list[fl
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tasks())
 def test_metrics_are_what_the_slow_oracle_says(
     given_task: tuple[NDArray[np.float32], Task],
@@ -92,7 +92,7 @@ def test_metrics_are_what_the_slow_oracle_says(
     assert judged.metrics == pytest.approx(np.array(list(expected.values())))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tasks(), st.integers(0, 99))
 def test_nothing_changes_when_the_space_is_rotated_and_scaled(
     given_task: tuple[NDArray[np.float32], Task], seed: int

@@ -122,7 +122,7 @@ def test_images_that_lie_at_a_sentence_of_theirs_find_it_first() -> None:
     assert wrong.figures["R@1"].value == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=15),
     st.integers(1, 10),

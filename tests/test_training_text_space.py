@@ -1,12 +1,10 @@
 """A binding from beginning to end, on generated vectors, and on small pictures by the command."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import structlog
 import torch
 from bindings import (
     CONFIG,
@@ -34,13 +32,6 @@ from training.text_space import SPACE, TEACHERS, foreign_sentences, train_space
 
 SMALL = ("adapt_steps=2", "bind_steps=3", "unify_steps=2", "terms=9", "captions=6", "dim=8",
          "bind_batch=12", "unify_batch=12", "adapt_batch=4")  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _logging_ends_with_the_command() -> Iterator[None]:
-    """The runner closes the stderr that `start_logging` was given."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module")

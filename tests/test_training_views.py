@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encoder.clip import Kind
@@ -15,7 +15,6 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(Kind),
     st.integers(1, 12),
@@ -95,7 +94,6 @@ def test_a_loop_gives_one_of_its_frames_as_a_still() -> None:
     assert shown.pixels.shape == (1, 4, 4, 1)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(0, 999))
 def test_changes_keep_the_size_and_bytes(frames: int, channels: int, seed: int) -> None:
     pixels = rng(seed).integers(0, 255, (frames, 12, 10, channels), dtype=np.uint8)
