@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,14 @@ def test_a_page_is_written_and_json_stays_json(manifest: Path, tmp_path: Path) -
 
 def test_one_modality_asks_and_another_answers(manifest: Path, tmp_path: Path) -> None:
     rows = manifest.read_text().splitlines()
+    seen: Counter[str] = Counter()
     for number, line in enumerate(rows[1:], start=1):
-        path, split, kind, _, _, label, patient, source = line.split(",")
-        modality = "MR" if split == "eval" else "CT"
-        body_part = CLASSES.index(label)
-        rows[number] = f"{path},{split},{kind},{modality},PART{body_part},,{patient},{source}"
+        path, split, kind, _, _, label, _, source = line.split(",")
+        part = f"PART{CLASSES.index(label)}"
+        turn = seen[part + split]
+        seen[part + split] += 1
+        patient, modality = f"{part}-{split}-{turn // 2}", ("MR", "CT")[turn % 2]
+        rows[number] = f"{path},{split},{kind},{modality},{part},,{patient},{source}"
     crossed = manifest.parent / "crossed.csv"
     crossed.write_text("\n".join(rows) + "\n")
 

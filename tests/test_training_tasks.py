@@ -61,15 +61,16 @@ ACROSS = [
     item("eval", "", modality="MR", body_part="HEAD", patient_id="p"),
     item("train", "", modality="MR", body_part="HEAD", patient_id="q"),
     item("eval", "", modality="CT", body_part="HEAD", patient_id="p"),
-    item("train", "", modality="CT", body_part="CHEST", patient_id=""),
+    item("eval", "", modality="CT", body_part="CHEST", patient_id=""),
+    item("train", "", modality="CT", body_part="HEAD", patient_id="r"),
 ]
 
 
-def test_across_modalities_eval_items_ask_all_items_of_the_other() -> None:
+def test_across_modalities_eval_items_ask_and_answer() -> None:
     task = across(ACROSS, "MR", "CT", Hit.BODY_PART)
 
     assert (task.queries.tolist(), task.gallery.tolist()) == ([0], [2, 3])
-    assert task.classes.tolist() == ["HEAD", "HEAD", "HEAD", "CHEST"]
+    assert task.classes.tolist() == ["HEAD", "HEAD", "HEAD", "CHEST", "HEAD"]
     assert task.patients[0] == "p"
     assert "own patient left out" in task.rule
 
@@ -91,8 +92,8 @@ def test_across_modalities_findings_that_say_the_same_are_hits() -> None:
     items = [
         item("eval", "normal", modality="CR"),
         item("eval", "contrast", modality="CR"),
-        item("train", "healthy", modality="US"),
-        item("train", "malignant", modality="US"),
+        item("eval", "healthy", modality="US"),
+        item("eval", "malignant", modality="US"),
     ]
 
     task = across(items, "CR", "US", Hit.FINDING)
@@ -108,9 +109,9 @@ def test_every_pair_that_shares_something_asks() -> None:
         item("eval", "normal", modality="CR", body_part="CHEST"),
         item("train", "viral pneumonia", modality="CR", body_part="CHEST"),
         item("eval", "upper chest", modality="CT", body_part="CHEST"),
-        item("train", "pelvis", modality="CT", body_part="PELVIS"),
-        item("train", "healthy", modality="US", body_part="LUNG"),
-        item("train", "malignant", modality="US", body_part="BREAST"),
+        item("eval", "pelvis", modality="CT", body_part="PELVIS"),
+        item("eval", "healthy", modality="US", body_part="LUNG"),
+        item("eval", "malignant", modality="US", body_part="BREAST"),
         item("eval", "polyp small", modality="ES", body_part="COLON"),
     ]
 
@@ -121,5 +122,6 @@ def test_every_pair_that_shares_something_asks() -> None:
         ("CR:US by finding", [0], [4, 5]),
     ]
     assert [(one.name, one.reason) for one in left_out] == [
-        ("CT:CR by body part", "the gallery has one class only: every answer is right")
+        ("CT:CR by body part", "the gallery has one class only: every answer is right"),
+        ("US:CR by finding", "the gallery has one class only: every answer is right"),
     ]

@@ -82,24 +82,24 @@ def by_source(items: Sequence[Item]) -> tuple[list[Task], list[NotScorable]]:
 def across(items: Sequence[Item], asking: str, answering: str, hit: Hit) -> Task:
     """Make the task that asks with one modality and is answered by another.
 
-    Eval items of `asking` ask; all items of `answering` answer. The query's own patient is left
-    out, but with `Hit.PATIENT` it is what is looked for.
+    Eval items of both: heads may have learned train items with the very labels that make a hit.
+    The query's own patient is left out, but with `Hit.PATIENT` it is what is looked for.
     Raises NothingToScore where either side has no item with what is compared.
     """
     by_patient, what = hit is Hit.PATIENT, hit.replace("-", " ")
     classes = _compared(items, hit)
     patients = np.full(len(items), "") if by_patient else names(items, "patient_id")
-    known = [row for row in range(len(items)) if classes[row]]
-    asked = rows_of(
-        row for row in known if items[row].modality == asking and items[row].split is Split.EVAL
+    known = [row for row, item in enumerate(items) if classes[row] and item.split is Split.EVAL]
+    asked, gallery = (
+        rows_of(row for row in known if items[row].modality == modality)
+        for modality in (asking, answering)
     )
-    gallery = rows_of(row for row in known if items[row].modality == answering)
     name = f"{asking}:{answering}"
-    for side, rows in ((f"eval item of {asking}", asked), (f"item of {answering}", gallery)):
+    for modality, rows in ((asking, asked), (answering, gallery)):
         if not rows.size:
-            raise NothingToScore(f"{name}: no {side} has a {what}")
+            raise NothingToScore(f"{name}: no eval item of {modality} has a {what}")
     kept = "the same patient" if by_patient else f"same {what}, the query's own patient left out"
-    rule = f"query: eval items of {asking}, gallery: all items of {answering}; hit: {kept}"
+    rule = f"query: eval items of {asking}, gallery: eval items of {answering}; hit: {kept}"
     return Task(name, asked, gallery, classes, patients, rule)
 
 
