@@ -135,6 +135,7 @@ def test_what_is_no_image_is_left_out_by_name(folder: Path, tmp_path: Path) -> N
         ("normal, be\x1bnign", "label 2 has control characters"),
         ("normal, be\u202enign", "label 2 has control characters"),
         ("normal, Normal", "a label is there twice"),
+        ("viral pneumonia, viral  pneumonia", "a label is there twice"),
         ("normal, \U0001f600\U0001f600", "label 2: it has no word"),
         ("normal, ?!", "label 2: it has no word"),
         ("normal, воспаление", "label 2: 10 of its 10 letters are not Latin"),

@@ -115,8 +115,9 @@ def test_a_report_is_said_of_the_images_of_its_study_and_else_left_for_the_langu
     uid = str(dcmread(paths[0]).StudyInstanceUID)
     items = read_items(folder)
     its, other = Report(uid, ("Clear lungs", "No effusion")), Report("1.2.3", ("One", "Two"))
-    known, left = known_of(items, [its, other])
-    assert [said["comment"] for said in known] == [("Clear lungs", "No effusion")]
+    addendum = Report(uid, ("No effusion", "Small nodule"))
+    known, left = known_of(items, [its, other, addendum])
+    assert [said["comment"] for said in known] == [("Clear lungs", "No effusion", "Small nodule")]
     assert left == [other]
     assert list(neighbours(left)) == [("One", "Two")]
 

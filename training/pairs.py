@@ -169,15 +169,18 @@ def known_of(
 
     Raises OSError where a file is gone.
     """
-    of_study = {one.study_instance_uid: one for one in reports if one.study_instance_uid}
+    of_study: dict[str, dict[str, None]] = {}  # sentences of all reports of a study, each once
+    for one in reports:
+        if uid := one.study_instance_uid:
+            of_study.setdefault(uid, {}).update(dict.fromkeys(one.sentences))
     known: list[Wordings] = []
     met: set[str] = set()
     for item in items:
         header = _header(item)
         facts = facts_of(item, header)
         uid = str(header.get("StudyInstanceUID") or "") if header is not None else ""
-        if (report := of_study.get(uid)) is not None:
-            facts = replace(facts, comments=(*facts.comments, *report.sentences))
+        if (reported := of_study.get(uid)) is not None:
+            facts = replace(facts, comments=(*facts.comments, *reported))
             met.add(uid)
         known.append(wordings(facts))
     return known, [one for one in reports if one.study_instance_uid not in met]

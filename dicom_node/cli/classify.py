@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +55,7 @@ def classify(
 
 def _labels(text: str) -> list[str]:
     """Cut labels at commas; what cannot be one is bad usage, and is not repeated."""
-    labels = [" ".join(part.split(" ")).strip() for part in text.split(",")]
+    labels = [re.sub(" +", " ", part).strip() for part in text.split(",")]
     for number, label in enumerate(labels, start=1):
         if reason := _why_no_label(label):
             raise typer.BadParameter(f"label {number} {reason}", param_hint="--labels")
