@@ -110,13 +110,14 @@ def at_rest(catalogue: Catalogue, studies: int) -> bool:
 
 
 def quick_config(data: Path, **sections: Any) -> Config:
-    """Return a node's configuration with free ports and short timers."""
+    """Return a node's configuration with free ports, short timers, and no words unless asked."""
     settings: dict[str, Any] = {
         "data": data,
         "dicom": {"port": 0, "query_port": 0},
         "http": {"enabled": False},
         "lifecycle": QUICK,
         "encoder": {"threads": 1},
+        "text": {"enabled": False},
     }
     return Config.model_validate(settings | sections)
 
