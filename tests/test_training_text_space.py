@@ -158,5 +158,8 @@ def test_the_command_binds_a_folder_of_images_and_reports(tmp_path: Path) -> Non
     assert isinstance(bind(manifest, tmp_path / "out", *given).exception, BadRun)
     again = bind(manifest, tmp_path / "out", *given, "--resume")
     assert again.stdout == said.stdout
+    (tmp_path / "reports" / "two.txt").write_text("A small effusion. The heart is large.")
+    other = bind(manifest, tmp_path / "out", *given, "--resume")
+    assert isinstance(other.exception, BadRun), "stage 0 would have learned from other reports"
     said = bind(manifest, tmp_path / "out", "--set", "speed=1")
     assert said.exit_code == 2, said.output

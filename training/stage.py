@@ -32,7 +32,7 @@ class StageProgress:
 
     format: int
     config: BindConfig
-    data: str  # fingerprint of what it learns from, earlier stages counted
+    data: str  # fingerprint of all that any stage learns from
     commit: str
     step: int
     seconds: float

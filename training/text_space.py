@@ -9,6 +9,7 @@ Owns: the folder of a binding, what each stage is given. Does not own: the stage
     space/              the text space
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -122,7 +123,9 @@ class _Course:
 
     def run(self, name: str, stage: Stage, steps: int, lr: float) -> bool:
         """Train a stage; say whether it came to its end."""
-        data = f"{self.materials.pairs.fingerprint} {text_model_id(self.materials.tower)}"
+        materials = self.materials
+        others = hashlib.sha256(repr(materials.others).encode()).hexdigest()[:16]
+        data = f"{materials.pairs.fingerprint} {others} {text_model_id(materials.tower)}"
         folder = self.folder / name
         watcher = self.watching(name, folder, steps)
         done = train_stage(stage, self.config, folder, watcher, steps=steps, lr=lr, data=data)

@@ -50,7 +50,7 @@ def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -
     # Near in the space is alike in meaning, which is no near-duplicate; parts are not in it.
     plain = replace(filters, part_weight=0.0, near_duplicate=None, minimum_score=None)
     asked = Example(
-        vectors=text if example is None else _mixed(search.words, text, sentence),
+        vectors=_mixed(search.words, text, sentence),
         study_instance_uid="" if example is None else example.study_instance_uid,
         patient=PatientKey("") if example is None else example.patient,
     )
@@ -82,7 +82,7 @@ def example_of(catalogue: Catalogue, study: StudyVectors) -> Example:
 
 
 def _mixed(words: Words, text: Vectors, sentence: Sentence) -> Vectors:
-    """Return what lies between a sentence (1, D) and each vector of an example, as unit rows."""
+    """Return a sentence (1, D), or what lies between it and each vector of its example."""
     if sentence.example is None:
         return text
     images = words.images(sentence.example.vectors, sentence.example.modalities)

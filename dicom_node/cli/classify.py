@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:  # torch is imported when a command needs it, not to print a h
     from dicom_node.operate.given import GivenSeries
     from dicom_node.operate.sources import LeftOut
     from dicom_node.receive.clips import Embedded
-    from encoder.text_space import TextSpace
+    from encoder.text_space import Matrix, TextSpace
+    from training.facts import Facts
 
 FilesArgument = Annotated[
     list[Path], typer.Argument(exists=True, help="DICOM files, or folders of them.")
@@ -108,8 +111,10 @@ def _classified(
     from dicom_node.operate.given import given_series
     from dicom_node.operate.sources import LeftOut
     from dicom_node.receive.worker import Worker
+    from training.zero_shot import label_vectors
 
     prepare_dicom()
+    said_of = cache(partial(label_vectors, space, labels))  # of Facts, which many clips share
     series, left_out = given_series(paths)
     clips: list[dict[str, Any]] = []
     worker = Worker(encoding)
@@ -118,24 +123,28 @@ def _classified(
             embedded = worker.embed(each.files)
             faults = (*embedded.unreadable, *embedded.skipped)
             left_out += [LeftOut(fault.sop_instance_uid, fault.reason) for fault in faults]
-            clips += _clips(each, embedded, space, labels)
+            clips += _clips(each, embedded, space, labels, said_of)
     finally:
         worker.stop()
     return clips, left_out
 
 
 def _clips(
-    series: GivenSeries, embedded: Embedded, space: TextSpace, labels: list[str]
+    series: GivenSeries,
+    embedded: Embedded,
+    space: TextSpace,
+    labels: list[str],
+    said_of: Callable[[Facts], Matrix],
 ) -> list[dict[str, Any]]:
     """Tell every clip of a series; all of them are asked with the words of its header."""
     from encoder.clip import Kind
     from training.facts import Facts
-    from training.zero_shot import label_vectors, shares
+    from training.zero_shot import shares
 
     header, found = series.header, []
     for clip in embedded.clips:
         facts = Facts(Kind(clip.kind), header.modality, header.body_part_examined)
-        words = label_vectors(space, labels, facts)
+        words = said_of(facts)
         (image,) = space.images(clip.vector[None], [header.modality])
         cosines = words @ image
         told = sorted(zip(labels, cosines, shares(cosines), strict=True), key=lambda one: -one[1])

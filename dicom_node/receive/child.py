@@ -22,6 +22,7 @@ _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 5.0
 # A reply is one vector and a few dozen UIDs per clip; more is a child gone mad.
 REPLY_BYTES = 256 << 20
+DATA = "data"  # in a request: raw bytes follow it
 # What reading such a reply lets out.
 _SENSELESS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -63,7 +64,8 @@ class Child(ABC):
         `data` goes after the request, if there is any; `understand` takes the two parts of an
         answer.
         """
-        messages = [json.dumps(request).encode(), *([data] if data else [])]
+        asked = request | {DATA: True} if data else request
+        messages = [json.dumps(asked).encode(), *([data] if data else [])]
         limit_s = self._limit_s
         if caller is None:
             with self._turns.own():

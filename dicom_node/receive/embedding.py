@@ -1,7 +1,6 @@
 """The child's side of a worker: files in, clips and vectors out, whatever the files hold.
 
-Runs in a process of its own; see `worker`. Nothing that is raised here reaches the parent but as a
-sentence without values from the files, since values may name a patient.
+Runs in a process of its own; see `worker`, and `serving` for what becomes of what is raised here.
 """
 
 import json
@@ -17,9 +16,9 @@ from typing import Any
 
 from dicom_node.config import Encoding
 from dicom_node.listener import prepare_dicom
-from dicom_node.log import fault_of
 from dicom_node.receive.child import REPLY_BYTES
 from dicom_node.receive.clips import Fault
+from dicom_node.receive.serving import answer_requests, say
 from dicom_node.receive.worker import Model
 from encoder import checkpoint
 from encoder.clip import Clip
@@ -50,21 +49,10 @@ def serve(connection: Connection, encoding: Encoding) -> None:
     try:
         embedder = _embedder(encoding, threads)
     except EncoderError as error:
-        _say(connection, {"error": str(error)})
+        say(connection, {"error": str(error)})
         return
-    _say(connection, asdict(_describe(embedder)))
-    while True:
-        try:
-            request = json.loads(connection.recv_bytes())
-        except (EOFError, OSError):
-            return
-        try:
-            reply, data = _answer(embedder, request, threads)
-        except Exception as error:  # the worker's guard
-            reply, data = {"error": fault_of(error)}, b""
-        _say(connection, reply)
-        if "error" not in reply:
-            connection.send_bytes(data)
+    say(connection, asdict(_describe(embedder)))
+    answer_requests(connection, lambda request, _: _answer(embedder, request, threads))
 
 
 def _silence_codecs() -> None:

@@ -1,10 +1,5 @@
-"""The child's side of the text process: sentences and image vectors in, vectors out.
+"""The child's side of the text process: sentences and image vectors in, vectors out."""
 
-Nothing that is raised here reaches the parent but as a sentence of our own: what was asked may name
-a patient.
-"""
-
-import json
 import signal
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -14,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dicom_node.log import fault_of
+from dicom_node.receive.serving import answer_requests, say
 from dicom_node.words.space import row_of
 from encoder import space_checkpoint
 from encoder.errors import BadText, EncoderError
@@ -28,22 +23,10 @@ def serve(connection: Connection, folder: Path) -> None:
     try:
         space = TextSpace(space_checkpoint.load(folder), device="cpu")
     except EncoderError as error:
-        _say(connection, {"error": str(error)})
+        say(connection, {"error": str(error)})
         return
-    _say(connection, {**asdict(row_of(space)), "floor": space.floor})
-    while True:
-        try:
-            request = json.loads(connection.recv_bytes())
-            vectors = connection.recv_bytes() if "images" in request else b""
-        except (EOFError, OSError):
-            return
-        try:
-            reply, data = _answer(space, request, vectors)
-        except Exception as error:  # the process's guard
-            reply, data = {"error": fault_of(error)}, b""
-        _say(connection, reply)
-        if "error" not in reply:
-            connection.send_bytes(data)
+    say(connection, {**asdict(row_of(space)), "floor": space.floor})
+    answer_requests(connection, lambda request, sent: _answer(space, request, sent))
 
 
 def _answer(
@@ -58,7 +41,3 @@ def _answer(
         return {}, space.texts(request["texts"]).tobytes()
     except BadText as error:
         return {"refused": {"reason": error.reason, "advice": error.advice}}, b""
-
-
-def _say(connection: Connection, message: dict[str, Any]) -> None:
-    connection.send_bytes(json.dumps(message).encode())

@@ -8,6 +8,7 @@ The query is a bundled CT image of pydicom's. Times are printed, never asserted.
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pydicom.data
+from cases import case
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -27,7 +29,7 @@ from dicom_node.answer.report import (
     build_report,
 )
 from dicom_node.listener import prepare_dicom
-from index.records import Case, Ranking
+from index.records import Ranking
 
 K = 20
 TIMES, WARM_UP = 50, 5
@@ -42,24 +44,10 @@ ALGORITHM = Algorithm(
 
 def ranking() -> Ranking:
     """Return K cases of other patients."""
+    known = {"body_part": "CHEST", "study_date": "20240101", "study_description": "Thorax",
+             "patient_sex": "F", "patient_age": "064Y"}  # fmt: skip
     cases = tuple(
-        Case(
-            rank=rank,
-            score=1 - rank / 100,
-            study_instance_uid=f"1.9.{rank}",
-            series_instance_uid=f"1.9.{rank}.1",
-            sop_instance_uid=f"1.9.{rank}.1.1",
-            query_clip=0,
-            kind="volume",
-            modality="CT",
-            body_part="CHEST",
-            study_date="20240101",
-            study_description="Thorax",
-            patient_id=f"P{rank}",
-            issuer_of_patient_id="",
-            patient_sex="F",
-            patient_age="064Y",
-        )
+        replace(case(rank, 1 - rank / 100), kind="volume", patient_id=f"P{rank}", **known)
         for rank in range(1, K + 1)
     )
     return Ranking(cases=cases, complete=True, exact=True, model_id="0" * 16, searched=100_000)
