@@ -174,45 +174,70 @@ def calls(
 def ask_in_turns(
     asking: dict[tuple[str, str], Call], questions: Sequence[Question], right: Sequence[Right]
 ) -> dict[tuple[str, str], Line]:
-    """Ask everybody every question, each time beginning with another; scans only a few."""
+    """Ask everybody every question, scans only a few.
+
+    In one round all get different questions: what one has read would lie in the caches for the
+    next.
+    """
     lines = {key: Line() for key in asking}
-    keys = list(asking)
     for question in questions[:WARM_UP]:
-        for key in keys:
-            asking[key](Line(), question, None)
-    for number, question in enumerate(questions):
-        at = number % len(keys)
-        for key in keys[at:] + keys[:at]:
-            if not key[0].startswith("scan") or number < SCANS:
-                asking[key](lines[key], question, right[number])
+        for call in asking.values():
+            call(Line(), question, None)
+    apart = max(1, len(questions) // len(asking))
+    for turn in range(len(questions)):
+        for place, (key, call) in enumerate(asking.items()):
+            if not key[0].startswith("scan") or turn < SCANS:
+                number = (turn + place * apart) % len(questions)
+                call(lines[key], questions[number], right[number])
     return lines
 
 
-def catch_up(
-    archive: Archive, node: Node, questions: Sequence[Question]
-) -> tuple[float, float, Line]:
-    """Add what came later while questions go on; return seconds, CPU seconds and their times."""
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """What coming level took: seconds until all was findable, until the end, CPU seconds of it."""
+
+    findable_s: float
+    seconds: float
+    cpu_s: float
+    meanwhile: Line
+
+    def __str__(self) -> str:
+        asked = self.meanwhile.times.wall
+        p50, p99 = np.percentile(asked, (50, 99))
+        return (
+            f"{LATER} vectors, findable after {self.findable_s:.1f} s, caught up with in "
+            f"{self.seconds:.1f} s ({self.cpu_s:.1f} of CPU); {len(asked)} questions meanwhile, "
+            f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+        )
+
+
+def catch_up(archive: Archive, node: Node, questions: Sequence[Question]) -> CaughtUp:
+    """Add what came later while questions go on."""
     fill(node.catalogue, archive, archive.size, archive.known)
     line, done = Line(), threading.Event()
+    found_s = 0.0
     everything = Filter({}, np.empty(0))
 
     def keep_asking() -> None:
+        nonlocal found_s
         number = 0
         while not done.is_set():
             question = questions[number % len(questions)]
             ask_product(line, node, question, everything, None)
             number += 1
+            if not found_s and len(node.index) >= archive.known:
+                found_s = time.perf_counter() - began
 
+    began, cpu = time.perf_counter(), time.process_time()
     asker = threading.Thread(target=keep_asking)
     asker.start()
-    began, cpu = time.perf_counter(), time.process_time()
     node.index.catch_up(node.catalogue)
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     done.set()
     asker.join()
-    if len(node.index) != archive.known:
-        raise SystemExit(f"the index holds {len(node.index)} vectors, not {archive.known}")
-    return seconds, cpu_s - sum(line.times.cpu) / 1000, line
+    if (held := len(node.index.ids())) != archive.known:
+        raise SystemExit(f"the index holds {held} vectors, not {archive.known}")
+    return CaughtUp(found_s or seconds, seconds, cpu_s - sum(line.times.cpu) / 1000, line)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -307,12 +332,7 @@ def main() -> None:
         lines = ask_in_turns(calls(nodes, engines, wanted), questions, right)
         report_queries(lines, wanted, archive)
         for key, node in nodes.items():
-            taken, cpu_s, line = catch_up(archive, node, questions)
-            p50, p99 = np.percentile(line.times.wall, (50, 99))
-            print(
-                f"{key}: {LATER} vectors caught up with in {taken:.1f} s ({cpu_s:.1f} of CPU); "
-                f"{len(line.times.wall)} questions meanwhile, p50 {p50:.2f} ms, p99 {p99:.2f} ms"
-            )
+            print(f"{key}: {catch_up(archive, node, questions)}")
             node.catalogue.engine.dispose()
     print(f"load after: {os.getloadavg()[0]:.1f}")
 
