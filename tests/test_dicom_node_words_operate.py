@@ -18,6 +18,7 @@ from dicom_node.operate.repair import Outcome, repair
 from dicom_node.operate.words import open_words
 from dicom_node.parts import Parts, open_parts
 from dicom_node.settings import load
+from dicom_node.words.space import row_of
 from encoder.errors import BadCheckpoint
 from index.space import Space
 
@@ -137,12 +138,31 @@ def test_a_space_that_a_newer_one_replaced_is_dropped_and_the_newer_one_stays(
     config = peers.quick_config(parts.config.data, **newer)
     second = open_parts(config)
     assert len(open_words(second).index) == STUDIES
+    second.catalogue.adopt_space(row_of(open_words(second).words))
 
     assert drop_old(second) == (former.space_id,)
 
     assert (words(second, former), words(second, space_of(second))) == (0, STUDIES)
     assert found(second) == []
     second.close()
+
+
+def test_a_space_that_a_command_tried_is_dropped_and_the_one_in_use_stays(
+    parts: Parts, tmp_path: Path
+) -> None:
+    used = space_of(parts)
+    trial = open_parts(
+        peers.quick_config(parts.config.data, **encoder_with_space(tmp_path, space_seed=7))
+    )
+    tried = open_words(trial)
+    assert len(tried.index) == STUDIES
+    assert space_of(parts) == used
+
+    assert drop_old(trial) == (tried.words.space_id,)
+
+    assert words(parts, used) == STUDIES
+    assert found(parts) == []
+    trial.close()
 
 
 def test_forgotten_generations_leave_the_graph_of_the_space_in_use(parts: Parts) -> None:

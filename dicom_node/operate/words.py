@@ -10,6 +10,7 @@ from dicom_node.words.space import WordSearch, folder_of
 def open_words(parts: Parts) -> WordSearch:
     """Open the text space of the vectors that answer; every kept image has a vector in it then.
 
+    It does not become the one in use, unless it is the only one: that is for the node to say.
     Raises `NoTextSpace` where words are off, `encoder.errors.BadCheckpoint` where there is no text
     space of the encoder that answers.
     """
@@ -23,7 +24,7 @@ def open_words(parts: Parts) -> WordSearch:
     space = TextSpace(checkpoint, device="cpu")
     search = open_space(parts, space, read_only=True)
     if parts.catalogue.answering_generation() is not None:
-        filling = Filling(parts.catalogue, lambda: search, sleep=_go_on)
+        filling = Filling(parts.catalogue, lambda: search, adopts=False, sleep=_go_on)
         while filling.next():
             pass
     return search

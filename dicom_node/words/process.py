@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from dicom_node.errors import WorkerUnavailable
+from dicom_node.errors import WordsFailed, WorkerUnavailable
 from dicom_node.receive.child import Child
 from dicom_node.receive.launch import launch
 from dicom_node.receive.turns import Caller
@@ -32,8 +32,9 @@ class TextProcess(Child):
 
     def __init__(self, folder: Path) -> None:
         """Start it; raises `WorkerUnavailable` for a folder that holds no text space."""
-        super().__init__("text process", limit_s=_LIMIT_S)
+        super().__init__("text process", limit_s=_LIMIT_S, failure=WordsFailed, lives_on=True)
         self._folder = folder
+        self._is_replaced = False
         said = self._start()
         self.space_id = str(said["space_id"])
         self.image_model_id = str(said["image_model_id"])
@@ -77,7 +78,9 @@ class TextProcess(Child):
         return launch(_run, self._folder)
 
     def _restart(self) -> None:
-        if self._start()["space_id"] != self.space_id:
+        # A folder that holds another space is not looked into again: that takes seconds.
+        self._is_replaced = self._is_replaced or self._start()["space_id"] != self.space_id
+        if self._is_replaced:
             self.stop()
             raise WorkerUnavailable("the text space has been replaced; restart the node")
 
