@@ -160,11 +160,15 @@ class OutsideSpace(SimilisError):
 class NoTextSpace(SimilisError):
     """Cases are to be searched by words where no text space of the answering encoder is."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        reason: str = "they are switched off (`text.enabled`), or no text space of this encoder "
+        "is there (`text.folder`)",
+    ) -> None:
         super().__init__(
-            "cases are not searched by words here: no text space of this encoder is configured; "
-            "give an example study or image"
+            f"cases are not searched by words here: {reason}; give an example study or image"
         )
+        self.reason = reason
 
 
 class SendFailed(SimilisError):

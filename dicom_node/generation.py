@@ -1,12 +1,12 @@
 """The generation of vectors that answers: its encoder, its index, and the change to another.
 
-Which one it is says the catalogue; its encoder is kept in the data folder, so that the configured
-one may go. A running node follows the catalogue: it opens the other index, answers with
-it, then changes its embedding processes. Every answer is made with one `Answering` from end to end.
+Which one it is says the catalogue; its encoder and text space are kept in the data folder, so that
+the configured ones may go. A running node follows the catalogue: it opens the other index, answers
+with it, then changes its embedding processes. Every answer is made with one `Answering` from end to
+end.
 """
 
 import filecmp
-import os
 import re
 import shutil
 import time
@@ -18,10 +18,11 @@ from pathlib import Path
 import structlog
 
 from dicom_node.config import Encoding
-from dicom_node.data_folder import DataFolder, fsync_folder
+from dicom_node.data_folder import DataFolder, keep_files
 from dicom_node.errors import WorkerUnavailable
 from dicom_node.parts import Maker, Parts, configured_encoder, open_index
 from dicom_node.receive.worker import Model, Worker
+from dicom_node.words.processes import TextProcesses
 from dicom_node.words.space import Words, WordSearch, row_of
 from index.generation import GenerationRow, Made
 from index.search import Search
@@ -60,14 +61,16 @@ Current = Callable[[], Answering]
 class Generation:
     """The generation that a running node answers with; `now` may be called from any thread."""
 
-    def __init__(self, parts: Parts, workers: Sequence[Worker], words: Words | None = None) -> None:
+    def __init__(
+        self, parts: Parts, workers: Sequence[Worker], texts: TextProcesses | None = None
+    ) -> None:
         self._parts = parts
         self._workers = workers
-        self._words = words
+        self._texts = texts
         self._worker_again_at = 0.0
         found = parts.catalogue.answering_generation()
         model = workers[0].model if found is None else model_of(found)
-        self._answering = open_answering(parts, model, words, background=True)
+        self._answering = self._open(model)
 
     def now(self) -> Answering:
         """Return what to answer with."""
@@ -79,13 +82,17 @@ class Generation:
         if wanted is None:
             return
         if wanted.model_id != self._answering.model.model_id:
-            opened = self._answering = open_answering(
-                self._parts, model_of(wanted), self._words, background=True
-            )
+            opened = self._answering = self._open(model_of(wanted))
+            if self._texts is not None:
+                self._texts.end_former()
             log.info("generation_changed", encoder=wanted.version, vectors=len(opened.index))
             self._worker_again_at = 0.0
         self._change_workers(wanted)
         delete_dropped(self._parts)
+
+    def _open(self, model: Model) -> Answering:
+        words = None if self._texts is None else self._texts.of(model.model_id)
+        return open_answering(self._parts, model, words, background=True)
 
     def _change_workers(self, wanted: GenerationRow) -> None:
         """Let the workers embed with the encoder of a generation; one that cannot is told of."""
@@ -134,21 +141,14 @@ def open_answering(
     read_only: bool = False,
     background: bool = False,
 ) -> Answering:
-    """Open the index of one model for answers, and that of a text space if it is of this model.
+    """Open the index of one model for answers, and that of a text space of this model.
 
     `background` as `open_index` has it.
     """
     images = _opened(parts, model, read_only=read_only, background=background)
     space = None
-    if words is not None and words.image_model_id == model.model_id:
+    if words is not None:
         space = open_space(parts, words, read_only=read_only, background=background)
-    elif words is not None:
-        log.warning(
-            "text_space_unused",
-            space=words.version,
-            answering=model.version,
-            advice="it is of another encoder: bind one to this encoder with `similis train bind`",
-        )
     return Answering(model, *images, space)
 
 
@@ -190,22 +190,7 @@ def source_of(encoding: Encoding) -> Path:
 
 def keep_encoder(folder: DataFolder, model_id: str, source: Path) -> None:
     """Copy an encoder into the data folder, unless it is there; whole or not at all."""
-    kept = folder.encoders / model_id
-    if kept.is_dir():
-        return
-    draft = folder.encoders / f"{model_id}.draft-{os.getpid()}"
-    draft.mkdir(mode=0o700)
-    try:
-        for name in ENCODER_FILES:
-            with (source / name).open("rb") as read, (draft / name).open("xb") as written:
-                shutil.copyfileobj(read, written)
-                written.flush()
-                os.fsync(written.fileno())
-        fsync_folder(draft)
-        draft.rename(kept)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    fsync_folder(folder.encoders)
+    keep_files(source, ENCODER_FILES, folder.encoders / model_id)
 
 
 def delete_dropped(parts: Parts) -> None:

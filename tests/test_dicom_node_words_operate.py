@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import peers
@@ -18,6 +19,7 @@ from dicom_node.operate.repair import Outcome, repair
 from dicom_node.operate.words import open_words
 from dicom_node.parts import Parts, open_parts
 from dicom_node.settings import load
+from dicom_node.words.kept import keep_space
 from dicom_node.words.space import row_of
 from encoder.errors import BadCheckpoint
 from index.space import Space
@@ -163,6 +165,19 @@ def test_a_space_that_a_command_tried_is_dropped_and_the_one_in_use_stays(
     assert words(parts, used) == STUDIES
     assert found(parts) == []
     trial.close()
+
+
+def test_the_space_that_the_node_in_this_folder_keeps_is_not_dropped(
+    parts: Parts, sections: dict[str, dict[str, str]]
+) -> None:
+    mine = space_of(parts)
+    keep_space(parts.folder, mine.image_model_id, mine.space_id, Path(sections["text"]["folder"]))
+    of_another_node = replace(mine, space_id="00000000000000aa")
+    parts.catalogue.adopt_space(of_another_node)
+
+    assert drop_old(parts) == ()
+
+    assert words(parts, mine) == STUDIES
 
 
 def test_forgotten_generations_leave_the_graph_of_the_space_in_use(parts: Parts) -> None:

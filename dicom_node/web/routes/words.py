@@ -41,7 +41,7 @@ def similar_to_words(
 
     The answer is `application/json` unless `application/dicom+json` is preferred. Words that are
     like nothing that is kept have no cases: `outside_space` is true, or there is a Warning. 501
-    where the node has no text space.
+    where the node has no text space, 503 with Retry-After where words cannot be read now.
     """
     media_type = chosen(accepted, wanted)
     if not wanted.text.strip():
