@@ -141,6 +141,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> No
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
     # As PostgreSQL has them: LIKE tells capitals from small letters, lower() knows every script.
     connection.execute("PRAGMA case_sensitive_like = ON")
     connection.create_function("lower", 1, str.lower, deterministic=True)
@@ -242,6 +243,18 @@ class Database:
         engine = self.engine.execution_options(**{_BEGIN: "IMMEDIATE"})
         with _translated(self.engine), engine.begin() as connection:
             yield connection
+
+    def flush_deleted(self) -> bool:
+        """Let no file of SQLite hold what was deleted; False where readers kept it from that.
+
+        Deleted rows are overwritten in the log, which here goes into the database and is emptied.
+        Of PostgreSQL its own VACUUM and the age of its log decide.
+        """
+        if is_postgresql(self.engine.url):
+            return True
+        with self.outside_transactions() as connection:
+            row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            return row[0] == 0
 
     @contextmanager
     def outside_transactions(self) -> Iterator[Connection]:
