@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -148,7 +148,8 @@ def open_answering(
     images = _opened(parts, model, read_only=read_only, background=background)
     space = None
     if words is not None:
-        space = open_space(parts, words, read_only=read_only, background=background)
+        opened = open_space(parts, words, read_only=read_only, background=background)
+        space = replace(opened, images=images[0])
     return Answering(model, *images, space)
 
 

@@ -10,7 +10,15 @@ import peers
 import pytest
 from pydicom.dataset import Dataset
 from webs import url_of
-from word_searches import BLOCK, SENTENCE, STUDIES, WordLibrary, encoder_with_space, filled
+from word_searches import (
+    BLOCK,
+    SENTENCE,
+    STUDIES,
+    WordLibrary,
+    encoder_with_space,
+    filled,
+    filled_in_part,
+)
 
 from dicom_node.answer import private
 from dicom_node.errors import WordsFailed, WorkerUnavailable
@@ -148,3 +156,15 @@ def _raising(fault: Exception) -> Callable[..., None]:
         raise fault
 
     return ask_in_turn
+
+
+def test_while_words_are_made_the_answer_says_that_cases_may_be_missing(
+    words: WordLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert get(words, text=SENTENCE).json()["complete"] is True
+    assert "warning" not in get(words, DICOM_JSON, text=SENTENCE).headers
+    whole = words.node._generation.now()
+    monkeypatch.setattr(words.node._generation, "_answering", filled_in_part(whole))
+
+    assert get(words, text=SENTENCE).json()["complete"] is False
+    assert "may be missing" in get(words, DICOM_JSON, text=SENTENCE).headers["warning"]

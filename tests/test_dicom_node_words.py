@@ -18,7 +18,15 @@ import pytest
 from encoders import image_of, study_of
 from pydicom.dataset import Dataset
 from scripted import c_find, identifier
-from word_searches import BLOCK, SENTENCE, STUDIES, WordLibrary, encoder_with_space, filled
+from word_searches import (
+    BLOCK,
+    SENTENCE,
+    STUDIES,
+    WordLibrary,
+    encoder_with_space,
+    filled,
+    filled_in_part,
+)
 
 from dicom_node.answer import private
 from dicom_node.errors import WordsFailed
@@ -322,3 +330,17 @@ def test_without_a_text_space_that_can_be_read_the_kept_one_answers(
 
     (unusable,) = (each for each in events if each["event"] == "text_space_unusable")
     assert "text.folder" in unusable["advice"]
+
+
+def test_while_words_are_made_the_answers_say_that_cases_may_be_missing(
+    words: WordLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final, _ = words.ask(SENTENCE)
+    assert "ErrorComment" not in final
+    whole = words.node._generation.now()
+    monkeypatch.setattr(words.node._generation, "_answering", filled_in_part(whole))
+
+    final, answers = words.ask(SENTENCE)
+
+    assert (final.Status, len(answers)) == (0x0000, STUDIES)
+    assert final.ErrorComment == "cases may be missing: some are not yet searched by words"

@@ -13,13 +13,16 @@ from sqlalchemy import text
 from test_dicom_node_cli import similis
 from word_searches import SENTENCE, STUDIES, WordLibrary, encoder_with_space, filled
 
+from dicom_node.data_folder import DataFolder
+from dicom_node.operate.backup import back_up
 from dicom_node.operate.check import Finding, Trouble, check
 from dicom_node.operate.reindex import drop_old, reindex
 from dicom_node.operate.repair import Outcome, repair
+from dicom_node.operate.restore import restore
 from dicom_node.operate.words import open_words
 from dicom_node.parts import Parts, open_parts
 from dicom_node.settings import load
-from dicom_node.words.kept import keep_space
+from dicom_node.words.kept import keep_space, kept_space
 from dicom_node.words.space import row_of
 from encoder.errors import BadCheckpoint
 from index.space import Space
@@ -228,3 +231,41 @@ def test_on_postgresql_words_are_found_by_pgvector(
             with node.catalogue.reading() as connection:
                 left = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar()
             assert left == STUDIES - 1
+
+
+def test_status_counts_what_is_not_searched_by_words_yet(parts: Parts, tmp_path: Path) -> None:
+    take_in(parts, image_of(tmp_path, STUDIES), image_of(tmp_path, STUDIES + 1))
+    settings = tmp_path / "similis.toml"
+    encoder, text = parts.config.encoder.checkpoint, parts.config.text.folder
+
+    def told(text: str) -> dict[str, object]:
+        settings.write_text(f'[encoder]\ncheckpoint = "{encoder}"\n[text]\n{text}\n')
+        said = similis("status", "--json", "--config", settings, data=parts.config.data)
+        words: dict[str, object] = json.loads(said.stdout)["words"]
+        return words
+
+    assert told(f'folder = "{text}"') == {
+        "space_id": space_of(parts).space_id,
+        "lacking": 2,
+        "trouble": "",
+    }
+    assert "`text.enabled` is false" in str(told("enabled = false")["trouble"])
+    assert "`text.folder`: /nothing" in str(told('folder = "/nothing"')["trouble"])
+
+
+def test_a_backup_holds_the_text_space_that_is_kept(
+    parts: Parts, sections: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    space = space_of(parts)
+    source = Path(sections["text"]["folder"])
+    keep_space(parts.folder, space.image_model_id, space.space_id, source)
+
+    back_up(parts, tmp_path / "backup", link=False, advance=lambda done, total: None)
+    config = peers.quick_config(tmp_path / "restored", **sections)
+    restore(tmp_path / "backup", config, lambda done, total: None)
+
+    kept = kept_space(DataFolder(config.data, config.kept), space.image_model_id)
+    assert kept is not None
+    assert kept.name == space.space_id
+    for file in source.iterdir():
+        assert (kept / file.name).read_bytes() == file.read_bytes()

@@ -46,6 +46,23 @@ def spaces_for(folder: DataFolder, text: Text, model_id: str) -> list[Path]:
     return [each for each in found if each is not None]
 
 
+def trouble_with(folder: DataFolder, text: Text, model_id: str) -> str:
+    """Return why the configured text space does not answer beside an encoder; "" where it does."""
+    if not text.enabled:
+        return "off: `text.enabled` is false"
+    configured, kept = folder_of(text), kept_space(folder, model_id)
+    otherwise = f"; {kept} answers" if kept else ""
+    if configured is None:
+        return f"no text space ships: name one by `text.folder`{otherwise}"
+    match encoder_of(configured):
+        case "":
+            return f"`text.folder`: {configured} holds no text space that can be read{otherwise}"
+        case of if of != model_id:
+            advice = "run `similis reindex`, or `similis train bind`"
+            return f"{configured} is of another encoder: {advice}{otherwise}"
+    return ""
+
+
 def encoder_of(space: Path) -> str:
     """Return the model id of the encoder that a text space is of; "" where it cannot be read."""
     try:
