@@ -11,6 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +20,7 @@ import structlog
 
 from dicom_node.config import Encoding
 from dicom_node.data_folder import DataFolder, keep_files
-from dicom_node.errors import WorkerUnavailable
+from dicom_node.errors import DataFolderBusy, WorkerUnavailable
 from dicom_node.parts import Maker, Parts, configured_encoder, open_index
 from dicom_node.receive.worker import Model, Worker
 from dicom_node.words.processes import TextProcesses
@@ -105,7 +106,7 @@ class Generation:
                 worker.change(encoding_of(self._parts, wanted))
             except WorkerUnavailable as error:  # it is tried again
                 log.error("worker_unavailable", reason=error.reason)
-        warn_of_another_encoder(wanted, self._workers)
+        warn_of_another_encoder(self._parts.folder, wanted, self._workers)
 
 
 def start_workers(parts: Parts, number: int) -> list[Worker]:
@@ -128,7 +129,7 @@ def start_workers(parts: Parts, number: int) -> list[Worker]:
         for worker in workers:
             worker.stop()
         raise
-    warn_of_another_encoder(found, workers)
+    warn_of_another_encoder(parts.folder, found, workers)
     _warn_of_configured(parts, found)
     return workers
 
@@ -197,25 +198,36 @@ def keep_encoder(folder: DataFolder, model_id: str, source: Path) -> None:
 def delete_dropped(parts: Parts) -> None:
     """Delete the vectors of dropped generations, then the files of all that are not known.
 
-    Another node may have dropped those, or one that was killed before it came to the files.
+    Another node may have dropped those, or one that was killed before it came to the files. The
+    files wait while a generation is begun in this folder: it may be one of these again.
     """
     deleted = 0
     while some := parts.catalogue.delete_dropped():
         deleted += some
     if deleted:
         log.info("generations_deleted", rows=deleted)
-    # Looked for before the rows are read: a generation or space has its row before it has files.
-    found = [*parts.folder.encoders.iterdir(), *parts.folder.vectors.iterdir()]
-    known = {row.model_id for row in parts.catalogue.generations()}
-    known |= {space.space_id for space in parts.catalogue.spaces()}
-    for path in found:
-        named = _OF_MODEL.match(path.name)
-        if named is None or named[0] in known:
-            continue
+    if unknown_files(parts):
+        with suppress(DataFolderBusy), parts.folder.reindexing():
+            delete_files(parts)
+
+
+def delete_files(parts: Parts) -> None:
+    """Delete the files of generations and spaces that are not known; `reindexing` must be held."""
+    for path in unknown_files(parts):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def unknown_files(parts: Parts) -> list[Path]:
+    """Return files and folders of generations and spaces that the catalogue does not know."""
+    # Looked for before the rows are read: a generation or space has its row before it has files.
+    found = [*parts.folder.encoders.iterdir(), *parts.folder.vectors.iterdir()]
+    known = {row.model_id for row in parts.catalogue.generations()}
+    known |= {space.space_id for space in parts.catalogue.spaces()}
+    named = ((path, _OF_MODEL.match(path.name)) for path in found)
+    return [path for path, of in named if of is not None and of[0] not in known]
 
 
 def model_of(generation: Made) -> Model:
@@ -242,16 +254,27 @@ def made_by(model: Model) -> Made:
     )
 
 
-def warn_of_another_encoder(generation: GenerationRow, workers: Sequence[Worker]) -> None:
+def warn_of_another_encoder(
+    folder: DataFolder, generation: GenerationRow, workers: Sequence[Worker]
+) -> None:
     """Say that nothing can be embedded, where the encoder of a generation is not to be had."""
     if any(worker.model.model_id != generation.model_id for worker in workers):
         log.error(
             "encoder_missing",
             answering=generation.version,
             found=workers[0].model.version,
-            advice="new series wait: run `similis reindex`, which embeds all with the one found, "
-            f"or bring encoders/{generation.model_id} back from a backup",
+            missing=str(folder.encoders / generation.model_id),
+            advice=f"new series wait: {bring_encoder(folder, generation.model_id)}",
         )
+
+
+def bring_encoder(folder: DataFolder, model_id: str) -> str:
+    """Return what to do where the encoder of a generation is not kept."""
+    return (
+        f"copy {folder.encoders / model_id} from the data folder of another node that shares the "
+        "catalogue, or from a backup; or run `similis reindex`, which embeds all with the "
+        "configured encoder"
+    )
 
 
 def _warn_of_configured(parts: Parts, generation: GenerationRow) -> None:

@@ -11,6 +11,7 @@ from peers import quick_config, wait_for
 from scripted import push
 
 from dicom_node.config import Config, Destination
+from dicom_node.generation import delete_dropped
 from dicom_node.node import Node
 from dicom_node.operate.reindex import reindex
 from dicom_node.operate.stub_pacs import find_similar
@@ -94,7 +95,10 @@ def test_without_the_encoder_that_answers_series_wait_and_answers_go_on(
     node = serve("second")
     push(node.port, late)
 
-    assert "similis reindex" in said(events, "encoder_missing")[0]["advice"]
+    (missing,) = said(events, "encoder_missing")[:1]
+    assert "similis reindex" in missing["advice"]
+    assert f"copy {missing['missing']} from the data folder of another node" in missing["advice"]
+    assert Path(missing["missing"]).parent == parts.folder.encoders
     wait_for("the wait", lambda: said(events, "waiting_for_encoder"))
     assert len(cases(node, known)) == 1, "by the vectors that are there"
     assert parts.catalogue.counts().series == {"indexed": 2, "quiet": 1}
@@ -116,3 +120,13 @@ def test_the_node_deletes_what_was_dropped_once_it_follows(
     wait_for("the deletion", lambda: len(parts.catalogue.generations()) == 1)
     assert node.model.name == "small-2"
     wait_for("its encoder", lambda: len(list(parts.folder.encoders.iterdir())) == 1)
+
+
+def test_files_are_not_deleted_while_a_generation_is_begun_in_the_folder(parts: Parts) -> None:
+    left = parts.folder.encoders / "00000000000000aa"
+    left.mkdir()
+    with parts.folder.reindexing():
+        delete_dropped(parts)
+        assert left.is_dir()
+    delete_dropped(parts)
+    assert not left.exists()

@@ -15,7 +15,7 @@ import numpy as np
 
 from dicom_node.config import Encoding
 from dicom_node.errors import DataFolderBusy, GenerationUnfit, NotKnown, WorkerFailed
-from dicom_node.generation import delete_dropped, keep_encoder, made_by, source_of
+from dicom_node.generation import delete_dropped, delete_files, keep_encoder, made_by, source_of
 from dicom_node.parts import Parts, open_index
 from dicom_node.receive.clips import Embedded
 from dicom_node.receive.worker import Worker
@@ -242,6 +242,7 @@ def drop_old(parts: Parts) -> tuple[str, ...]:
             return dropped
         try:
             delete_dropped(parts)
+            delete_files(parts)
         finally:
             parts.folder.unlock()
         return dropped

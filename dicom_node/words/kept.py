@@ -24,9 +24,12 @@ def kept_space(folder: DataFolder, model_id: str) -> Path | None:
 
 
 def keep_space(folder: DataFolder, model_id: str, space_id: str, source: Path) -> Path:
-    """Copy a text space beside its encoder, in the place of others; return the copy."""
+    """Copy a text space beside its encoder, in the place of others; return the copy.
+
+    Raises OSError, also where the encoder is not kept: half of its folder would be taken for all.
+    """
     texts = _texts(folder, model_id)
-    texts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    texts.mkdir(mode=0o700, exist_ok=True)
     kept = texts / space_id
     keep_files(source, SPACE_FILES, kept)
     for other in texts.iterdir():
