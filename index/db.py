@@ -244,18 +244,6 @@ class Database:
         with _translated(self.engine), engine.begin() as connection:
             yield connection
 
-    def flush_deleted(self) -> bool:
-        """Let no file of SQLite hold what was deleted; False where readers kept it from that.
-
-        Deleted rows are overwritten in the log, which here goes into the database and is emptied.
-        Of PostgreSQL its own VACUUM and the age of its log decide.
-        """
-        if is_postgresql(self.engine.url):
-            return True
-        with self.outside_transactions() as connection:
-            row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-            return row[0] == 0
-
     @contextmanager
     def outside_transactions(self) -> Iterator[Connection]:
         """Open a connection whose every statement is a transaction, as VACUUM needs it."""
