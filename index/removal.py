@@ -97,7 +97,8 @@ class Removal(Database):
             return True
         with self.outside_transactions() as connection:
             row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-            return row[0] == 0
+            busy: int = row[0]
+            return busy == 0
 
     def time_guests(self, stay_s: float) -> int:
         """Let the guests that were answered stay for `stay_s` from now; count them."""

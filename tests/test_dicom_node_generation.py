@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dicom_node.node import Node
 from dicom_node.operate.reindex import reindex
 from dicom_node.operate.stub_pacs import find_similar
 from dicom_node.parts import Parts, open_parts
+from index.vectors import ExactIndex
 
 Events = list[MutableMapping[str, Any]]
 
@@ -130,3 +132,38 @@ def test_files_are_not_deleted_while_a_generation_is_begun_in_the_folder(parts: 
         assert left.is_dir()
     delete_dropped(parts)
     assert not left.exists()
+
+
+class Late(ExactIndex):
+    """An index that was opened while the node was stopping."""
+
+    def __init__(self) -> None:
+        super().__init__(model_id="late", dim=4)
+        self.done: list[str] = []
+
+    def interrupt(self) -> None:
+        self.done.append("interrupted")
+
+    def save(self) -> None:
+        self.done.append("saved")
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_a_node_changed_over_to_while_it_stops_is_saved_and_closed(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = serve("first")
+    before, late, join = node._generation.now(), Late(), node._loops.join
+
+    def change_over(timeout_s: float) -> None:
+        join(timeout_s)
+        node._generation._answering = replace(before, index=late, words=None)
+
+    monkeypatch.setattr(node._loops, "join", change_over)
+    node.stop()
+    before.index.close()
+
+    assert late.done == ["interrupted", "saved", "closed"]

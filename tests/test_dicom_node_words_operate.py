@@ -232,6 +232,18 @@ def test_on_postgresql_words_are_found_by_pgvector(
                 left = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar()
             assert left == STUDIES - 1
 
+            space = space_of(node._parts)
+            while node.catalogue.delete_words(space.space_id):
+                pass
+            peers.wait_for(
+                "words anew",
+                lambda: len(node.catalogue.embedding_ids(space.space_id)) == STUDIES - 1,
+            )
+            peers.wait_for(
+                "its table", lambda: len(node._generation.now().words.index.ids()) == STUDIES - 1
+            )
+            assert len(library.ask(SENTENCE)[1]) == STUDIES - 1
+
 
 def test_status_counts_what_is_not_searched_by_words_yet(parts: Parts, tmp_path: Path) -> None:
     take_in(parts, image_of(tmp_path, STUDIES), image_of(tmp_path, STUDIES + 1))
