@@ -183,7 +183,9 @@ class Encoding(Section):
     workers: int = Field(1, ge=1, description="embedding processes")
     threads: int = Field(0, ge=0, description="threads per worker; 0: all cores shared out")
     timeout_s: float = Field(600.0, gt=0, description="time limit for one series")
-    memory_mb: int = Field(8192, ge=0, description="memory limit of a worker; 0: none")
+    memory_mb: int = Field(
+        8192, ge=0, description="memory limit of each process that embeds or reads words; 0: none"
+    )
 
 
 class Text(Section):

@@ -4,7 +4,8 @@ similis-data/
 ├── catalogue.sqlite     the catalogue, unless a database server holds it
 ├── store/               the kept files, named by their hash
 ├── vectors/             the HNSW graph: a cache of the catalogue
-├── encoders/            the encoders whose vectors are kept, each named by its model id
+├── encoders/            the encoders whose vectors are kept, each named by its model id, with the
+│                        text space that a node answered with
 ├── reports/             the Structured Reports
 ├── spool/               notes of objects kept while the database was away
 ├── uploads/             requests over HTTP while they are answered; emptied at start
@@ -17,7 +18,8 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +117,25 @@ def write_durably(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def keep_files(source: Path, names: Iterable[str], kept: Path) -> None:
+    """Copy files of a folder into `kept`, unless that is there; whole or not at all."""
+    if kept.is_dir():
+        return
+    draft = kept.with_name(f"{kept.name}.draft-{os.getpid()}")
+    draft.mkdir(mode=0o700)
+    try:
+        for name in names:
+            with (source / name).open("rb") as read, (draft / name).open("xb") as written:
+                shutil.copyfileobj(read, written)
+                written.flush()
+                os.fsync(written.fileno())
+        fsync_folder(draft)
+        draft.rename(kept)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    fsync_folder(kept.parent)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -19,8 +19,9 @@
     ├── CommitmentPending            a destination has not said that it keeps a report; asked again
     ├── GenerationUnfit              vectors by another model that may not answer
     ├── WorkerFailed                 the embedding process was lost over a series
-    ├── WorkerBusy                   the embedding process has other work; asked again later
-    ├── WorkerUnavailable            no embedding process can be started
+    │   └── WordsFailed              … and the text process over a sentence; asked again later
+    ├── WorkerBusy                   the process has other work; asked again later
+    ├── WorkerUnavailable            no process that embeds or reads words can be started
     └── WorkerStopped                the node is going down; its job is claimed again
 
 `encoder.errors.EncoderError` and `index.errors.CatalogueError` are the roots of the two floors,
@@ -159,11 +160,15 @@ class OutsideSpace(SimilisError):
 class NoTextSpace(SimilisError):
     """Cases are to be searched by words where no text space of the answering encoder is."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        reason: str = "they are switched off (`text.enabled`), or no text space of this encoder "
+        "is there (`text.folder`)",
+    ) -> None:
         super().__init__(
-            "cases are not searched by words here: no text space of this encoder is configured; "
-            "give an example study or image"
+            f"cases are not searched by words here: {reason}; give an example study or image"
         )
+        self.reason = reason
 
 
 class SendFailed(SimilisError):
@@ -204,25 +209,33 @@ class GenerationUnfit(SimilisError):
 
 
 class WorkerFailed(SimilisError):
-    """The embedding process died over a series, hung beyond its limit, or could not do it."""
+    """The embedding process died over a series, hung beyond its limit, or could not do it.
 
-    def __init__(self, reason: str) -> None:
+    `lost`: the process is gone; else it said why it could not.
+    """
+
+    def __init__(self, reason: str, *, lost: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.lost = lost
+
+
+class WordsFailed(WorkerFailed):
+    """The same of the text process: no fault of what is asked, which may be asked again."""
 
 
 class WorkerBusy(SimilisError):
-    """The embedding process has work of the node to do, or too many wait for it."""
+    """The process that answers has work of the node to do, or too many wait for it."""
 
     def __init__(self) -> None:
-        super().__init__("the embedding process is busy, ask again")
+        super().__init__("the process that answers this is busy, ask again")
 
 
 class WorkerUnavailable(SimilisError):
-    """No embedding process can be started; nothing is wrong with any series."""
+    """No process beside the node can be started; nothing is wrong with what it is asked."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"no embedding process can be started: {reason}")
+        super().__init__(f"no process can be started: {reason}")
         self.reason = reason
 
 

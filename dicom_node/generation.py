@@ -1,27 +1,29 @@
 """The generation of vectors that answers: its encoder, its index, and the change to another.
 
-Which one it is says the catalogue; its encoder is kept in the data folder, so that the configured
-one may go. A running node follows the catalogue: it opens the other index, answers with
-it, then changes its embedding processes. Every answer is made with one `Answering` from end to end.
+Which one it is says the catalogue; its encoder and text space are kept in the data folder, so that
+the configured ones may go. A running node follows the catalogue: it opens the other index, answers
+with it, then changes its embedding processes. Every answer is made with one `Answering` from end to
+end.
 """
 
 import filecmp
-import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
 import structlog
 
 from dicom_node.config import Encoding
-from dicom_node.data_folder import DataFolder, fsync_folder
-from dicom_node.errors import WorkerUnavailable
+from dicom_node.data_folder import DataFolder, keep_files
+from dicom_node.errors import DataFolderBusy, WorkerUnavailable
 from dicom_node.parts import Maker, Parts, configured_encoder, open_index
 from dicom_node.receive.worker import Model, Worker
+from dicom_node.words.processes import TextProcesses
 from dicom_node.words.space import Words, WordSearch, row_of
 from index.generation import GenerationRow, Made
 from index.search import Search
@@ -60,14 +62,16 @@ Current = Callable[[], Answering]
 class Generation:
     """The generation that a running node answers with; `now` may be called from any thread."""
 
-    def __init__(self, parts: Parts, workers: Sequence[Worker], words: Words | None = None) -> None:
+    def __init__(
+        self, parts: Parts, workers: Sequence[Worker], texts: TextProcesses | None = None
+    ) -> None:
         self._parts = parts
         self._workers = workers
-        self._words = words
+        self._texts = texts
         self._worker_again_at = 0.0
         found = parts.catalogue.answering_generation()
         model = workers[0].model if found is None else model_of(found)
-        self._answering = open_answering(parts, model, words, background=True)
+        self._answering = self._open(model)
 
     def now(self) -> Answering:
         """Return what to answer with."""
@@ -79,13 +83,17 @@ class Generation:
         if wanted is None:
             return
         if wanted.model_id != self._answering.model.model_id:
-            opened = self._answering = open_answering(
-                self._parts, model_of(wanted), self._words, background=True
-            )
+            opened = self._answering = self._open(model_of(wanted))
+            if self._texts is not None:
+                self._texts.end_former()
             log.info("generation_changed", encoder=wanted.version, vectors=len(opened.index))
             self._worker_again_at = 0.0
         self._change_workers(wanted)
         delete_dropped(self._parts)
+
+    def _open(self, model: Model) -> Answering:
+        words = None if self._texts is None else self._texts.of(model.model_id)
+        return open_answering(self._parts, model, words, background=True)
 
     def _change_workers(self, wanted: GenerationRow) -> None:
         """Let the workers embed with the encoder of a generation; one that cannot is told of."""
@@ -98,7 +106,7 @@ class Generation:
                 worker.change(encoding_of(self._parts, wanted))
             except WorkerUnavailable as error:  # it is tried again
                 log.error("worker_unavailable", reason=error.reason)
-        warn_of_another_encoder(wanted, self._workers)
+        warn_of_another_encoder(self._parts.folder, wanted, self._workers)
 
 
 def start_workers(parts: Parts, number: int) -> list[Worker]:
@@ -121,7 +129,7 @@ def start_workers(parts: Parts, number: int) -> list[Worker]:
         for worker in workers:
             worker.stop()
         raise
-    warn_of_another_encoder(found, workers)
+    warn_of_another_encoder(parts.folder, found, workers)
     _warn_of_configured(parts, found)
     return workers
 
@@ -134,21 +142,15 @@ def open_answering(
     read_only: bool = False,
     background: bool = False,
 ) -> Answering:
-    """Open the index of one model for answers, and that of a text space if it is of this model.
+    """Open the index of one model for answers, and that of a text space of this model.
 
     `background` as `open_index` has it.
     """
     images = _opened(parts, model, read_only=read_only, background=background)
     space = None
-    if words is not None and words.image_model_id == model.model_id:
-        space = open_space(parts, words, read_only=read_only, background=background)
-    elif words is not None:
-        log.warning(
-            "text_space_unused",
-            space=words.version,
-            answering=model.version,
-            advice="it is of another encoder: bind one to this encoder with `similis train bind`",
-        )
+    if words is not None:
+        opened = open_space(parts, words, read_only=read_only, background=background)
+        space = replace(opened, images=images[0])
     return Answering(model, *images, space)
 
 
@@ -190,46 +192,42 @@ def source_of(encoding: Encoding) -> Path:
 
 def keep_encoder(folder: DataFolder, model_id: str, source: Path) -> None:
     """Copy an encoder into the data folder, unless it is there; whole or not at all."""
-    kept = folder.encoders / model_id
-    if kept.is_dir():
-        return
-    draft = folder.encoders / f"{model_id}.draft-{os.getpid()}"
-    draft.mkdir(mode=0o700)
-    try:
-        for name in ENCODER_FILES:
-            with (source / name).open("rb") as read, (draft / name).open("xb") as written:
-                shutil.copyfileobj(read, written)
-                written.flush()
-                os.fsync(written.fileno())
-        fsync_folder(draft)
-        draft.rename(kept)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    fsync_folder(folder.encoders)
+    keep_files(source, ENCODER_FILES, folder.encoders / model_id)
 
 
 def delete_dropped(parts: Parts) -> None:
     """Delete the vectors of dropped generations, then the files of all that are not known.
 
-    Another node may have dropped those, or one that was killed before it came to the files.
+    Another node may have dropped those, or one that was killed before it came to the files. The
+    files wait while a generation is begun in this folder: it may be one of these again.
     """
     deleted = 0
     while some := parts.catalogue.delete_dropped():
         deleted += some
     if deleted:
         log.info("generations_deleted", rows=deleted)
-    # Looked for before the rows are read: a generation or space has its row before it has files.
-    found = [*parts.folder.encoders.iterdir(), *parts.folder.vectors.iterdir()]
-    known = {row.model_id for row in parts.catalogue.generations()}
-    known |= {space.space_id for space in parts.catalogue.spaces()}
-    for path in found:
-        named = _OF_MODEL.match(path.name)
-        if named is None or named[0] in known:
-            continue
+    if unknown_files(parts):
+        with suppress(DataFolderBusy), parts.folder.reindexing():
+            delete_files(parts)
+
+
+def delete_files(parts: Parts) -> None:
+    """Delete the files of generations and spaces that are not known; `reindexing` must be held."""
+    for path in unknown_files(parts):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def unknown_files(parts: Parts) -> list[Path]:
+    """Return files and folders of generations and spaces that the catalogue does not know."""
+    # Looked for before the rows are read: a generation or space has its row before it has files.
+    found = [*parts.folder.encoders.iterdir(), *parts.folder.vectors.iterdir()]
+    known = {row.model_id for row in parts.catalogue.generations()}
+    known |= {space.space_id for space in parts.catalogue.spaces()}
+    named = ((path, _OF_MODEL.match(path.name)) for path in found)
+    return [path for path, of in named if of is not None and of[0] not in known]
 
 
 def model_of(generation: Made) -> Model:
@@ -256,16 +254,27 @@ def made_by(model: Model) -> Made:
     )
 
 
-def warn_of_another_encoder(generation: GenerationRow, workers: Sequence[Worker]) -> None:
+def warn_of_another_encoder(
+    folder: DataFolder, generation: GenerationRow, workers: Sequence[Worker]
+) -> None:
     """Say that nothing can be embedded, where the encoder of a generation is not to be had."""
     if any(worker.model.model_id != generation.model_id for worker in workers):
         log.error(
             "encoder_missing",
             answering=generation.version,
             found=workers[0].model.version,
-            advice="new series wait: run `similis reindex`, which embeds all with the one found, "
-            f"or bring encoders/{generation.model_id} back from a backup",
+            missing=str(folder.encoders / generation.model_id),
+            advice=f"new series wait: {bring_encoder(folder, generation.model_id)}",
         )
+
+
+def bring_encoder(folder: DataFolder, model_id: str) -> str:
+    """Return what to do where the encoder of a generation is not kept."""
+    return (
+        f"copy {folder.encoders / model_id} from the data folder of another node that shares the "
+        "catalogue, or from a backup; or run `similis reindex`, which embeds all with the "
+        "configured encoder"
+    )
 
 
 def _warn_of_configured(parts: Parts, generation: GenerationRow) -> None:

@@ -19,8 +19,7 @@ from dicom_node.answer.issue import Issuer
 from dicom_node.answer.requestor import Requestor
 from dicom_node.answer.retrieve import RetrieveService
 from dicom_node.answer.scp import query_listener
-from dicom_node.config import Config, Neighbours, Text
-from dicom_node.errors import WorkerUnavailable
+from dicom_node.config import Config, Neighbours
 from dicom_node.generation import Generation, start_workers
 from dicom_node.listener import Listener
 from dicom_node.loops import Loops
@@ -34,10 +33,10 @@ from dicom_node.receive.scp import storage_listener
 from dicom_node.receive.worker import Model, Worker
 from dicom_node.runner import Runner, Step
 from dicom_node.words.filling import Filling
-from dicom_node.words.process import TextProcess
-from dicom_node.words.space import folder_of
+from dicom_node.words.processes import TextProcesses
 from index.catalogue import Catalogue
 from index.errors import CatalogueError
+from index.search import Search
 from index.vectors import VectorIndex
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Node:
         self._loops = Loops()
         self._requestor = Requestor(config.dicom.ae_title, answer_s=config.answer.timeout_s)
         self._workers: list[Worker] = []
-        self._text: TextProcess | None = None
+        self._texts: TextProcesses | None = None
         self._listeners: list[Listener] = []
         self._parts: Parts | None = None
         self._generation: Generation | None = None
@@ -112,8 +111,8 @@ class Node:
         parts.store.sweep()
         parts.jobs.release(parts.name)
         self._workers = start_workers(parts, self.config.encoder.workers)
-        self._text = start_text(self.config.text)
-        generation = self._generation = Generation(parts, self._workers, self._text)
+        self._texts = TextProcesses(parts.folder, self.config)
+        generation = self._generation = Generation(parts, self._workers, self._texts)
         vectors = len(generation.now().index)
         log.info("vectors_opened", vectors=vectors, engine=self.config.engine.value)
         self._warn_of_lacking(parts.catalogue)
@@ -236,36 +235,26 @@ class Node:
             self._http.stop()
         self._loops.stop()
         self._requestor.interrupt()
-        children: list[Child] = [*self._workers, *([self._text] if self._text else [])]
+        children: list[Child | TextProcesses] = [*self._workers]
+        if self._texts is not None:
+            children.append(self._texts)
         for child in children:
             child.interrupt()
-        searches = self._generation.now().searches if self._generation is not None else ()
-        for index, _ in searches:
+        for index, _ in self._searches():
             index.interrupt()
         self._loops.join(_STOP_WITHIN_S)
         for child in children:
             child.stop()
         if self._parts is not None:
-            for index, _ in searches:
+            for index, _ in self._searches():  # anew: the threads may have changed over
+                index.interrupt()
                 save(index)
                 index.close()
             self._parts.close()
             self._parts.folder.unlock()
 
-
-def start_text(text: Text) -> TextProcess | None:
-    """Start the text process; None where there is no text space, or none that can be used.
-
-    Without it the node does all but answer words.
-    """
-    folder = folder_of(text)
-    if folder is None:
-        return None
-    try:
-        return TextProcess(folder)
-    except WorkerUnavailable as error:
-        log.error("text_space_unusable", reason=error.reason)
-        return None
+    def _searches(self) -> tuple[tuple[VectorIndex, Search], ...]:
+        return () if self._generation is None else self._generation.now().searches
 
 
 def tidy(generation: Generation, catalogue: Catalogue) -> None:

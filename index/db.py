@@ -141,6 +141,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> No
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # a commit is on disk when it returns
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
     # As PostgreSQL has them: LIKE tells capitals from small letters, lower() knows every script.
     connection.execute("PRAGMA case_sensitive_like = ON")
     connection.create_function("lower", 1, str.lower, deterministic=True)

@@ -14,6 +14,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select
 
 from index.db import Database, repeated
+from index.errors import BadVector
 from index.generations import check_answering
 from index.lifecycle import held_series, move_series, put_aside, study_revision
 from index.models import Clip, Embedding, Series, Study
@@ -294,3 +295,14 @@ def _delete_bare_clips(connection: Connection, series_id: int) -> None:
     """Delete the clips that no model's vector belongs to any more."""
     has_vector = exists().where(Embedding.clip_id == Clip.id)
     connection.execute(delete(Clip).where(Clip.series_id == series_id, ~has_vector))
+
+
+def unfitness(stored: bytes, dim: int) -> str:
+    """Return why a vector as it is stored cannot be compared with; "" where it can."""
+    if len(stored) != dim * STORED.itemsize:
+        return f"it has {len(stored)} bytes, not {dim * STORED.itemsize}"
+    try:
+        unit_rows(np.frombuffer(stored, STORED), dim)
+    except BadVector as error:
+        return error.reason
+    return ""

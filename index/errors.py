@@ -13,6 +13,7 @@
     ├── KeptElsewhere           an instance of a guest that a kept study already has
     ├── OtherGeneration         vectors of a model that does not answer (any more)
     ├── UnknownGeneration       no generation is by this model
+    ├── UnknownSpace            a text space that is not noted (any more)
     ├── BadVector               a vector that may not enter: wrong length, not finite, not unit
     ├── BadQuery                a search that cannot be answered as asked
     └── IndexNotSaved           the vector file could not be written; the catalogue is unharmed
@@ -116,6 +117,14 @@ class UnknownKey(CatalogueError):
         self.table = table
         self.key = key
         super().__init__(f"There is no {table} {key} in the catalogue (any more).")
+
+
+class UnknownSpace(CatalogueError):
+    """The text space `space_id` is not noted: it was dropped, or never adopted."""
+
+    def __init__(self, space_id: str) -> None:
+        self.space_id = space_id
+        super().__init__(f"There is no text space {space_id} in the catalogue (any more).")
 
 
 class StudyChanged(CatalogueError):

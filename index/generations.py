@@ -163,7 +163,9 @@ class Generations(Database):
         if model_id is None:
             return 0
         with self.writing() as connection:
-            if connection.execute(dropped.where(Generation.model_id == model_id)).first() is None:
+            # Held until the end: else it could be begun again while its vectors go.
+            still = dropped.where(Generation.model_id == model_id).with_for_update()
+            if connection.execute(still).first() is None:
                 return 0  # begun again just now
             some = (
                 select(Embedding.id, Embedding.clip_id)

@@ -86,10 +86,11 @@ class PgVectorIndex:
         return index
 
     def catch_up(self, catalogue: Catalogue) -> CaughtUp:
-        """Add what the catalogue has more, and build the graph if it is missing.
+        """Add what the catalogue has more; make table and graph if they are missing.
 
         What the catalogue no longer has is gone already: its rows reference the catalogue's.
         """
+        self._table.create()
         added = self._add_missing(catalogue)
         self._table.build_graph()
         self._keep_measured()

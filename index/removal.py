@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select, update
 
-from index.db import Database, hold, repeated
+from index.db import Database, hold, is_postgresql, repeated
 from index.embeddings import chunks
 from index.models import (
     Clip,
@@ -86,6 +86,19 @@ class Removal(Database):
                 return None
             _delete_rejections(connection, study_id, study_instance_uid)
             return _forget(connection, study_id, study_instance_uid, erase)
+
+    def flush_deleted(self) -> bool:
+        """Let no file of SQLite hold what was deleted; False where readers kept it from that.
+
+        Deleted rows are overwritten in the log, which here goes into the database and is emptied.
+        Of PostgreSQL its own VACUUM and the age of its log decide.
+        """
+        if is_postgresql(self.engine.url):
+            return True
+        with self.outside_transactions() as connection:
+            row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            busy: int = row[0]
+            return busy == 0
 
     def time_guests(self, stay_s: float) -> int:
         """Let the guests that were answered stay for `stay_s` from now; count them."""

@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from sqlalchemy import Connection, delete, exists, or_, select, update
 
 from index.db import Database
-from index.embeddings import STORED
-from index.errors import BadVector
+from index.embeddings import unfitness
 from index.jobs import JobKind, enqueue
 from index.models import Clip, Embedding, Instance, Report, ReportAttachment, Series, Study
 from index.report_records import ReportState
 from index.states import Event, advance
-from index.vectors import unit_rows
 
 _PAGE = 1_000  # rows read in one transaction
 # Sent, or of no use any more: nobody reads the file again.
@@ -89,7 +86,7 @@ class Repairs(Database):
                 ).all()
             for row in rows:
                 last = row.id
-                if reason := _fault(row.vector, dim):
+                if reason := unfitness(row.vector, dim):
                     yield Unfit(row.id, row.series_id, row.series_instance_uid, reason)
             if not rows:
                 return
@@ -156,13 +153,3 @@ class Repairs(Database):
         state = advance(connection.execute(study).scalar_one(), Event.INSTANCE)
         changed_study = update(Study).where(Study.id == series.study_id)
         connection.execute(changed_study.values(state=state))
-
-
-def _fault(stored: bytes, dim: int) -> str:
-    if len(stored) != dim * STORED.itemsize:
-        return f"it has {len(stored)} bytes, not {dim * STORED.itemsize}"
-    try:
-        unit_rows(np.frombuffer(stored, STORED), dim)
-    except BadVector as error:
-        return error.reason
-    return ""

@@ -11,12 +11,13 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Row, Select, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, exists, insert, select, update
 from sqlalchemy.orm import aliased
 
 from index.attributes import TEXT_LENGTH
 from index.db import Database, repeated
-from index.embeddings import STORED, chunks
+from index.embeddings import STORED, chunks, unfitness
+from index.errors import UnknownSpace
 from index.generation import Generation, GenerationState
 from index.models import Clip, Embedding, Series
 from index.pgvector_table import drop_table
@@ -51,13 +52,23 @@ class Spaces(Database):
     def adopt_space(self, space: Space) -> None:
         """Note a space, so that its vectors go with those they are made of, as the one in use."""
         known = update(TextSpace).where(TextSpace.space_id == space.space_id)
-        values = asdict(space) | {
-            "name": space.name[:TEXT_LENGTH],
-            "version": space.version[:TEXT_LENGTH],
-        }
         with self.writing() as connection:
             if not connection.execute(known.values(adopted_at=self.now())).rowcount:
-                connection.execute(insert(TextSpace).values(adopted_at=self.now(), **values))
+                _enter(connection, space, self.now())
+
+    @repeated
+    def note_space(self, space: Space) -> None:
+        """Note a space as `adopt_space` does, but behind all others of its generation."""
+        others = select(TextSpace.space_id).where(TextSpace.image_model_id == space.image_model_id)
+        with self.writing() as connection:
+            if connection.execute(_row_of(space)).first() is None:
+                is_first = connection.execute(others.limit(1)).first() is None
+                _enter(connection, space, self.now() if is_first else 0.0)
+
+    def has_space(self, space: Space) -> bool:
+        """Tell whether a space is noted (still)."""
+        with self.reading() as connection:
+            return connection.execute(_row_of(space)).first() is not None
 
     def without_words(self, space: Space, ids: Ids | None = None) -> Ids:
         """Return the image vectors, all or of these, that have none in the space, ascending."""
@@ -72,17 +83,19 @@ class Spaces(Database):
         return np.sort(np.array(found, dtype=np.int64))
 
     def image_vectors(self, ids: Ids) -> ImageVectors:
-        """Return those of `ids` that still exist, ascending."""
+        """Return those of `ids` that still exist and can be compared with, ascending."""
         wanted = (
-            select(Embedding.id, Embedding.vector, Series.modality)
+            select(Embedding.id, Embedding.vector, Generation.dim, Series.modality)
             .join_from(Embedding, Clip, Embedding.clip_id == Clip.id)
             .join(Series, Clip.series_id == Series.id)
+            .join(Generation, Embedding.model_id == Generation.model_id)
         )
         with self.reading() as connection:
             rows = [
                 row
                 for part in chunks(ids.tolist())
                 for row in connection.execute(wanted.where(Embedding.id.in_(part)))
+                if not unfitness(row.vector, row.dim)
             ]
         rows.sort(key=lambda row: int(row.id))
         stored = np.frombuffer(b"".join(row.vector for row in rows), dtype=STORED)
@@ -94,14 +107,17 @@ class Spaces(Database):
 
     @repeated
     def save_words(self, space: Space, sources: Sequence[int], vectors: Vectors) -> tuple[Ids, Ids]:
-        """Keep vectors (N, D) in a space, each made of one image vector; raises BadVector.
+        """Keep vectors (N, D) in a space, each made of one image vector.
 
         Returns the ids of the new vectors, and the rows of `vectors` they are. Left out are those
-        whose source has gone meanwhile, or has got one from another node.
+        whose source has gone meanwhile, or has got one from another node. Raises BadVector, and
+        UnknownSpace for a space that is not noted: its vectors would not go with their sources.
         """
         made = unit_rows(vectors, space.dim)
         row_of = {int(key): row for row, key in enumerate(sources)}
         with self.writing() as connection:
+            if connection.execute(_row_of(space).with_for_update(read=True)).first() is None:
+                raise UnknownSpace(space.space_id)
             # Held until the end: else a source could go unseen between this and the insertion.
             held = _lacking(space).with_for_update(read=True, key_share=True, of=Embedding)
             lacking = [
@@ -130,12 +146,19 @@ class Spaces(Database):
             ids = connection.execute(inserted, values).scalars()
             return np.fromiter(ids, dtype=np.int64), rows
 
+    @repeated
     def delete_words(self, space_id: str) -> int:
         """Delete some vectors of a space, or its row when none is left; count.
 
         With the row goes the table that pgvector may have had.
         """
-        some = select(Embedding.id).where(Embedding.model_id == space_id).limit(_DELETED_AT_A_TIME)
+        some = (
+            select(Embedding.id)
+            .where(Embedding.model_id == space_id)
+            .order_by(Embedding.id)
+            .limit(_DELETED_AT_A_TIME)
+            .with_for_update()  # in the order of `save_words`, so that neither waits for ever
+        )
         with self.writing() as connection:
             ids = connection.execute(some).scalars().all()
             if not ids:
@@ -143,6 +166,18 @@ class Spaces(Database):
                 gone = delete(TextSpace).where(TextSpace.space_id == space_id)
                 return connection.execute(gone).rowcount
             return connection.execute(delete(Embedding).where(Embedding.id.in_(ids))).rowcount
+
+
+def _row_of(space: Space) -> Select[str]:
+    return select(TextSpace.space_id).where(TextSpace.space_id == space.space_id)
+
+
+def _enter(connection: Connection, space: Space, adopted_at: float) -> None:
+    values = asdict(space) | {
+        "name": space.name[:TEXT_LENGTH],
+        "version": space.version[:TEXT_LENGTH],
+    }
+    connection.execute(insert(TextSpace).values(adopted_at=adopted_at, **values))
 
 
 _SPACES = select(*(column for column in TextSpace.__table__.c if column.key != "adopted_at"))

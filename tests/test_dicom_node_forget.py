@@ -90,6 +90,7 @@ def test_a_study_that_is_unknown_or_not_confirmed_is_not_forgotten(
 
     assert forget(node, new_uid(), "--yes", expect=1).stderr.startswith("similis: study 2.25.")
     assert "Delete 1 instances" in forget(node, uid, answer="n\n", expect=1).stderr
+    assert "give --yes" in forget(node, uid, expect=1).stderr, "nobody is there to answer"
     assert "--yes" in forget(node, uid, "--json", expect=2).stderr
     assert node.catalogue.study_row(uid) is not None
 
@@ -116,3 +117,26 @@ def forget(
 def still(folder: Path, new_uid: NewUid, patient_id: str) -> Path:
     folder = folder / patient_id
     return phantoms.still(folder, new_uid=new_uid, size=(64, 48), patient_id=patient_id)
+
+
+def test_no_file_of_a_running_node_holds_the_name_of_who_was_forgotten(
+    start_node: Callable[..., Node], tmp_path: Path, new_uid: NewUid
+) -> None:
+    node = start_node()
+    path = still(tmp_path, new_uid, "A")
+    dataset = dcmread(path)
+    dataset.PatientName = "Zzyzxmann^Quirin"
+    dataset.save_as(path)
+    push(node.port, path)
+    peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
+    assert holding(node.config.data, b"Zzyzxmann")
+
+    forget(node, str(dataset.StudyInstanceUID), "--yes")
+
+    assert holding(node.config.data, b"Zzyzxmann") == []
+
+
+def holding(data: Path, trace: bytes) -> list[str]:
+    """Return the files below a folder that hold some bytes."""
+    files = (path for path in data.rglob("*") if path.is_file())
+    return [path.name for path in files if trace in path.read_bytes()]

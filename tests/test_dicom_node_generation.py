@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from peers import quick_config, wait_for
 from scripted import push
 
 from dicom_node.config import Config, Destination
+from dicom_node.generation import delete_dropped
 from dicom_node.node import Node
 from dicom_node.operate.reindex import reindex
 from dicom_node.operate.stub_pacs import find_similar
 from dicom_node.parts import Parts, open_parts
+from index.vectors import ExactIndex
 
 Events = list[MutableMapping[str, Any]]
 
@@ -94,7 +97,10 @@ def test_without_the_encoder_that_answers_series_wait_and_answers_go_on(
     node = serve("second")
     push(node.port, late)
 
-    assert "similis reindex" in said(events, "encoder_missing")[0]["advice"]
+    (missing,) = said(events, "encoder_missing")[:1]
+    assert "similis reindex" in missing["advice"]
+    assert f"copy {missing['missing']} from the data folder of another node" in missing["advice"]
+    assert Path(missing["missing"]).parent == parts.folder.encoders
     wait_for("the wait", lambda: said(events, "waiting_for_encoder"))
     assert len(cases(node, known)) == 1, "by the vectors that are there"
     assert parts.catalogue.counts().series == {"indexed": 2, "quiet": 1}
@@ -116,3 +122,48 @@ def test_the_node_deletes_what_was_dropped_once_it_follows(
     wait_for("the deletion", lambda: len(parts.catalogue.generations()) == 1)
     assert node.model.name == "small-2"
     wait_for("its encoder", lambda: len(list(parts.folder.encoders.iterdir())) == 1)
+
+
+def test_files_are_not_deleted_while_a_generation_is_begun_in_the_folder(parts: Parts) -> None:
+    left = parts.folder.encoders / "00000000000000aa"
+    left.mkdir()
+    with parts.folder.reindexing():
+        delete_dropped(parts)
+        assert left.is_dir()
+    delete_dropped(parts)
+    assert not left.exists()
+
+
+class Late(ExactIndex):
+    """An index that was opened while the node was stopping."""
+
+    def __init__(self) -> None:
+        super().__init__(model_id="late", dim=4)
+        self.done: list[str] = []
+
+    def interrupt(self) -> None:
+        self.done.append("interrupted")
+
+    def save(self) -> None:
+        self.done.append("saved")
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+@pytest.mark.usefixtures("parts")
+def test_what_a_node_changed_over_to_while_it_stops_is_saved_and_closed(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = serve("first")
+    before, late, join = node._generation.now(), Late(), node._loops.join
+
+    def change_over(timeout_s: float) -> None:
+        join(timeout_s)
+        node._generation._answering = replace(before, index=late, words=None)
+
+    monkeypatch.setattr(node._loops, "join", change_over)
+    node.stop()
+    before.index.close()
+
+    assert late.done == ["interrupted", "saved", "closed"]

@@ -1,5 +1,6 @@
 """A database server that is away: intake goes on keeping, and catalogues when it is back."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,3 +191,18 @@ def test_only_the_first_put_looks_through_the_folder(
         patch.delattr(Path, "glob")
         spool.put(Note("aa/3.dcm", "PACS", True))
     assert [int(path.name[:12]) for path in sorted(tmp_path.iterdir())] == [1, 2, 3]
+
+
+def test_no_note_is_put_while_another_process_needs_those_that_stand(tmp_path: Path) -> None:
+    node, command = Spool(tmp_path), Spool(tmp_path)
+    note = Note("aa/file.dcm", "PACS", report=True)
+    putting = threading.Thread(target=node.put, args=(note,))
+    with command.standing() as waiting:
+        assert waiting == set()
+        putting.start()
+        putting.join(0.5)
+        assert putting.is_alive()
+        assert not command
+    putting.join(10.0)
+    with command.standing() as waiting:
+        assert waiting == {"aa/file.dcm"}

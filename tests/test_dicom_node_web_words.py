@@ -10,9 +10,18 @@ import peers
 import pytest
 from pydicom.dataset import Dataset
 from webs import url_of
-from word_searches import BLOCK, SENTENCE, STUDIES, WordLibrary, encoder_with_space, filled
+from word_searches import (
+    BLOCK,
+    SENTENCE,
+    STUDIES,
+    WordLibrary,
+    encoder_with_space,
+    filled,
+    filled_in_part,
+)
 
 from dicom_node.answer import private
+from dicom_node.errors import WordsFailed, WorkerUnavailable
 from dicom_node.node import Node
 
 pytestmark = pytest.mark.peer
@@ -124,3 +133,38 @@ def test_without_a_text_space_it_is_not_implemented(
 
     assert response.status_code == 501
     assert "not searched by words here" in response.json()["error"]
+
+
+def test_a_fault_of_the_text_process_is_503_and_may_be_asked_again(
+    words: WordLibrary, monkeypatch: pytest.MonkeyPatch, events: list[MutableMapping[str, Any]]
+) -> None:
+    faults = [WordsFailed("signal SIGKILL", lost=True), WorkerUnavailable("/srv/words is gone")]
+    for fault in faults:
+        monkeypatch.setattr(words.node._texts.running, "_ask_in_turn", _raising(fault))
+        response = get(words, text=SENTENCE)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+        assert "now, ask again" in response.json()["error"]
+        assert "embedding" not in response.json()["error"]
+        assert fault.reason not in response.json()["error"]
+    assert "SIGKILL" in json.dumps(events, default=str)
+    openapi = httpx.get(f"{url_of(words.node)}/openapi.json").json()
+    assert "503" in openapi["paths"]["/similar"]["get"]["responses"]
+
+
+def _raising(fault: Exception) -> Callable[..., None]:
+    def ask_in_turn(*_: object) -> None:
+        raise fault
+
+    return ask_in_turn
+
+
+def test_while_words_are_made_the_answer_says_that_cases_may_be_missing(
+    words: WordLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert get(words, text=SENTENCE).json()["complete"] is True
+    assert "warning" not in get(words, DICOM_JSON, text=SENTENCE).headers
+    whole = words.node._generation.now()
+    monkeypatch.setattr(words.node._generation, "_answering", filled_in_part(whole))
+
+    assert get(words, text=SENTENCE).json()["complete"] is False
+    assert "may be missing" in get(words, DICOM_JSON, text=SENTENCE).headers["warning"]

@@ -3,18 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import peers
 import pytest
 from encoders import image_of, study_of, take_in
+from sqlalchemy import update
 from word_searches import encoder_with_space
 
-from dicom_node.errors import WorkerStopped
+from dicom_node.errors import WordsFailed, WorkerStopped, WorkerUnavailable
 from dicom_node.generation import open_space
 from dicom_node.parts import Parts, open_parts
 from dicom_node.words.filling import Filling
-from dicom_node.words.space import WordSearch
+from dicom_node.words.space import WordSearch, row_of
 from encoder import space_checkpoint
 from encoder.text_space import TextSpace
+from index.models import Embedding
 from index.vectors import Vectors
 
 STUDIES = 3
@@ -25,6 +28,37 @@ class Stopping(TextSpace):
 
     def images(self, vectors: Vectors, modalities: object) -> Vectors:
         raise WorkerStopped
+
+
+class Refusing(TextSpace):
+    """A text space that makes nothing of one vector, and says so or is lost over it."""
+
+    refused: Vectors
+    lost: bool
+    asked = 0
+
+    def images(self, vectors: Vectors, modalities: list[str]) -> Vectors:
+        self.asked += 1
+        if (vectors == self.refused).all(axis=1).any():
+            raise WordsFailed("no vector", lost=self.lost)
+        return super().images(vectors, modalities)
+
+
+class Absent(TextSpace):
+    """A text space whose process cannot be started."""
+
+    asked = 0
+
+    def images(self, vectors: Vectors, modalities: object) -> Vectors:
+        self.asked += 1
+        raise WorkerUnavailable("no such folder")
+
+
+def as_a(kind: type[TextSpace], search: WordSearch, **attributes: object) -> WordSearch:
+    """Return the same search with a text space that behaves otherwise."""
+    words = object.__new__(kind)
+    words.__dict__.update(vars(search.words) | attributes)
+    return WordSearch(words, search.index, search.search)
 
 
 @pytest.fixture
@@ -58,9 +92,7 @@ def test_it_finds_what_comes_and_leaves_what_is_there(
 
 def test_what_was_stopped_is_filled_by_the_next(filling: tuple[Parts, WordSearch]) -> None:
     parts, search = filling
-    stopping = object.__new__(Stopping)
-    stopping.__dict__.update(vars(search.words))
-    stopped = WordSearch(stopping, search.index, search.search)
+    stopped = as_a(Stopping, search)
     assert Filling(parts.catalogue, lambda: stopped).next() is False
     assert kept(parts, search) == 0
 
@@ -91,3 +123,102 @@ def test_without_a_text_space_there_is_nothing_to_do(filling: tuple[Parts, WordS
     assert run.next() is False
     answering[0] = search
     assert run.next() is True
+
+
+def test_a_space_that_was_dropped_beneath_it_is_filled_anew(
+    filling: tuple[Parts, WordSearch],
+) -> None:
+    parts, search = filling
+    run = Filling(parts.catalogue, lambda: search)
+    assert [run.next(), run.next()] == [True, False]
+
+    while parts.catalogue.delete_words(search.words.space_id):
+        pass
+
+    assert [run.next(), run.next()] == [True, False]
+    assert kept(parts, search) == len(search.index) == STUDIES
+    assert [each.space_id for each in parts.catalogue.spaces()] == [search.words.space_id]
+
+
+def test_a_space_that_is_dropped_while_a_batch_is_made_is_filled_anew(
+    filling: tuple[Parts, WordSearch], tmp_path: Path
+) -> None:
+    parts, search = filling
+    run = Filling(parts.catalogue, lambda: search)
+    run._begin(search)
+    run._look(search)
+    while parts.catalogue.delete_words(search.words.space_id):
+        pass
+
+    assert [run.next(), run.next(), run.next()] == [True, True, False]
+    assert kept(parts, search) == len(search.index) == STUDIES
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_vector_that_nothing_is_made_of_is_left_out_and_the_others_are_not(
+    filling: tuple[Parts, WordSearch], tmp_path: Path, lost: bool
+) -> None:
+    parts, search = filling
+    ids = parts.catalogue.without_words(row_of(search.words))
+    refused = parts.catalogue.image_vectors(ids[1:2]).vectors
+    refusing = as_a(Refusing, search, refused=refused, lost=lost)
+    run = Filling(parts.catalogue, lambda: refusing)
+
+    assert [run.next(), run.next()] == [True, False]
+    assert kept(parts, search) == STUDIES - 1
+    asked = refusing.words.asked
+    take_in(parts, image_of(tmp_path, STUDIES))
+    assert [run.next(), run.next()] == [True, False]
+    assert kept(parts, search) == STUDIES
+    assert refusing.words.asked == asked + 1, "what was left out is not tried again"
+
+
+@pytest.mark.parametrize("stored", [b"\0" * 5, np.full(48, np.nan, "<f4").tobytes()])
+def test_an_image_vector_that_is_not_fit_stands_in_nobodys_way(
+    filling: tuple[Parts, WordSearch], stored: bytes
+) -> None:
+    parts, search = filling
+    first = parts.catalogue.without_words(row_of(search.words))[0]
+    with parts.catalogue.writing() as connection:
+        changed = update(Embedding).where(Embedding.id == int(first))
+        connection.execute(changed.values(vector=stored))
+    run = Filling(parts.catalogue, lambda: search)
+
+    assert [run.next(), run.next()] == [True, False]
+    assert kept(parts, search) == STUDIES - 1
+
+
+def test_a_process_that_cannot_be_started_is_waited_for_ever_longer(
+    filling: tuple[Parts, WordSearch],
+) -> None:
+    parts, search = filling
+    absent = as_a(Absent, search)
+    now = [0.0]
+    run = Filling(parts.catalogue, lambda: absent, clock=lambda: now[0])
+    asked = []
+    for second in range(1000):
+        now[0] = float(second)
+        before = absent.words.asked
+        assert run.next() is False
+        if absent.words.asked > before:
+            asked.append(second)
+
+    assert asked == [0, 5, 15, 35, 75, 155, 315, 615, 915]
+    assert kept(parts, search) == 0
+
+
+def test_a_process_that_is_lost_whatever_it_is_given_is_left_alone_for_a_while(
+    filling: tuple[Parts, WordSearch], tmp_path: Path
+) -> None:
+    parts, search = filling
+    take_in(parts, *(image_of(tmp_path, number) for number in range(STUDIES, 12)))
+    lost = as_a(Refusing, search, refused=np.zeros((1, 48)), lost=True)
+    lost.words.images = _lose  # type: ignore[method-assign]  # over every vector
+    run = Filling(parts.catalogue, lambda: lost, clock=lambda: 0.0)
+
+    assert [run.next(), run.next()] == [False, False]
+    assert kept(parts, search) == 0
+
+
+def _lose(vectors: Vectors, modalities: object) -> Vectors:
+    raise WordsFailed("the text process died", lost=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import peers
@@ -12,12 +13,17 @@ from sqlalchemy import text
 from test_dicom_node_cli import similis
 from word_searches import SENTENCE, STUDIES, WordLibrary, encoder_with_space, filled
 
+from dicom_node.data_folder import DataFolder
+from dicom_node.operate.backup import back_up
 from dicom_node.operate.check import Finding, Trouble, check
 from dicom_node.operate.reindex import drop_old, reindex
 from dicom_node.operate.repair import Outcome, repair
+from dicom_node.operate.restore import restore
 from dicom_node.operate.words import open_words
 from dicom_node.parts import Parts, open_parts
 from dicom_node.settings import load
+from dicom_node.words.kept import keep_space, kept_space
+from dicom_node.words.space import row_of
 from encoder.errors import BadCheckpoint
 from index.space import Space
 
@@ -137,12 +143,44 @@ def test_a_space_that_a_newer_one_replaced_is_dropped_and_the_newer_one_stays(
     config = peers.quick_config(parts.config.data, **newer)
     second = open_parts(config)
     assert len(open_words(second).index) == STUDIES
+    second.catalogue.adopt_space(row_of(open_words(second).words))
 
     assert drop_old(second) == (former.space_id,)
 
     assert (words(second, former), words(second, space_of(second))) == (0, STUDIES)
     assert found(second) == []
     second.close()
+
+
+def test_a_space_that_a_command_tried_is_dropped_and_the_one_in_use_stays(
+    parts: Parts, tmp_path: Path
+) -> None:
+    used = space_of(parts)
+    trial = open_parts(
+        peers.quick_config(parts.config.data, **encoder_with_space(tmp_path, space_seed=7))
+    )
+    tried = open_words(trial)
+    assert len(tried.index) == STUDIES
+    assert space_of(parts) == used
+
+    assert drop_old(trial) == (tried.words.space_id,)
+
+    assert words(parts, used) == STUDIES
+    assert found(parts) == []
+    trial.close()
+
+
+def test_the_space_that_the_node_in_this_folder_keeps_is_not_dropped(
+    parts: Parts, sections: dict[str, dict[str, str]]
+) -> None:
+    mine = space_of(parts)
+    keep_space(parts.folder, mine.image_model_id, mine.space_id, Path(sections["text"]["folder"]))
+    of_another_node = replace(mine, space_id="00000000000000aa")
+    parts.catalogue.adopt_space(of_another_node)
+
+    assert drop_old(parts) == ()
+
+    assert words(parts, mine) == STUDIES
 
 
 def test_forgotten_generations_leave_the_graph_of_the_space_in_use(parts: Parts) -> None:
@@ -193,3 +231,53 @@ def test_on_postgresql_words_are_found_by_pgvector(
             with node.catalogue.reading() as connection:
                 left = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar()
             assert left == STUDIES - 1
+
+            space = space_of(node._parts)
+            while node.catalogue.delete_words(space.space_id):
+                pass
+            peers.wait_for(
+                "words anew",
+                lambda: len(node.catalogue.embedding_ids(space.space_id)) == STUDIES - 1,
+            )
+            peers.wait_for(
+                "its table", lambda: len(node._generation.now().words.index.ids()) == STUDIES - 1
+            )
+            assert len(library.ask(SENTENCE)[1]) == STUDIES - 1
+
+
+def test_status_counts_what_is_not_searched_by_words_yet(parts: Parts, tmp_path: Path) -> None:
+    take_in(parts, image_of(tmp_path, STUDIES), image_of(tmp_path, STUDIES + 1))
+    settings = tmp_path / "similis.toml"
+    encoder, text = parts.config.encoder.checkpoint, parts.config.text.folder
+
+    def told(text: str) -> dict[str, object]:
+        settings.write_text(f'[encoder]\ncheckpoint = "{encoder}"\n[text]\n{text}\n')
+        said = similis("status", "--json", "--config", settings, data=parts.config.data)
+        words: dict[str, object] = json.loads(said.stdout)["words"]
+        return words
+
+    assert told(f'folder = "{text}"') == {
+        "space_id": space_of(parts).space_id,
+        "lacking": 2,
+        "trouble": "",
+    }
+    assert "`text.enabled` is false" in str(told("enabled = false")["trouble"])
+    assert "`text.folder`: /nothing" in str(told('folder = "/nothing"')["trouble"])
+
+
+def test_a_backup_holds_the_text_space_that_is_kept(
+    parts: Parts, sections: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    space = space_of(parts)
+    source = Path(sections["text"]["folder"])
+    keep_space(parts.folder, space.image_model_id, space.space_id, source)
+
+    back_up(parts, tmp_path / "backup", link=False, advance=lambda done, total: None)
+    config = peers.quick_config(tmp_path / "restored", **sections)
+    restore(tmp_path / "backup", config, lambda done, total: None)
+
+    kept = kept_space(DataFolder(config.data, config.kept), space.image_model_id)
+    assert kept is not None
+    assert kept.name == space.space_id
+    for file in source.iterdir():
+        assert (kept / file.name).read_bytes() == file.read_bytes()

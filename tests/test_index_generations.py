@@ -1,12 +1,14 @@
 """Which model's vectors answer, and when another's may."""
 
+import threading
+
 import pytest
 from catalogues import MODEL, clip, receive
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from index.catalogue import Catalogue
 from index.errors import OtherGeneration, UnknownGeneration
-from index.generation import Gap, GenerationState, Made
+from index.generation import Gap, Generation, GenerationState, Made
 from index.models import Clip, Embedding
 from index.records import ClipRecord
 from index.states import State
@@ -188,3 +190,22 @@ def test_dropping_deletes_the_vectors_and_what_only_they_belonged_to(answering: 
 def test_an_unknown_generation_cannot_answer(catalogue: Catalogue) -> None:
     with pytest.raises(UnknownGeneration, match=NEW):
         catalogue.swap_generation(NEW, 0)
+
+
+def test_a_generation_that_is_begun_again_while_it_is_dropped_keeps_its_vectors(
+    answering: Catalogue,
+) -> None:
+    fill(answering, 1)
+    answering.drop_generations()
+    deleted: list[int] = []
+    deleting = threading.Thread(target=lambda: deleted.append(answering.delete_dropped()))
+    begun = update(Generation).where(Generation.model_id == NEW)
+    with answering.writing() as connection:
+        connection.execute(begun.values(state=GenerationState.FILLING))
+        deleting.start()
+        deleting.join(1.0)
+        assert deleting.is_alive(), "it waits until that is settled"
+    deleting.join(10.0)
+
+    assert deleted == [0]
+    assert len(answering.embedding_ids(NEW)) == 1

@@ -8,7 +8,7 @@ from catalogues import MODEL, Clock, clip, receive
 from sqlalchemy import select
 
 from index.catalogue import Catalogue
-from index.errors import BadVector
+from index.errors import BadVector, UnknownSpace
 from index.generation import Made
 from index.models import Clip, Embedding
 from index.space import Space
@@ -166,3 +166,31 @@ def test_the_words_of_a_space_can_be_deleted_and_leave_the_images(filled: Catalo
     assert filled.spaces() == ()
     assert words(filled) == []
     assert len(filled.embedding_ids(MODEL)) == 2
+
+
+def test_vectors_of_a_space_that_is_not_noted_are_refused(filled: Catalogue) -> None:
+    embed(filled)
+    lacking = filled.without_words(SPACE).tolist()
+    while filled.delete_words(SPACE.space_id):
+        pass
+
+    with pytest.raises(UnknownSpace):
+        filled.save_words(SPACE, lacking, axes(2))
+
+    assert words(filled) == []
+
+
+def test_a_space_that_is_only_noted_stays_behind_the_one_in_use(
+    filled: Catalogue, clock: Clock
+) -> None:
+    tried = replace(SPACE, space_id="0000111122223333")
+    clock.advance(1)
+
+    filled.note_space(tried)
+    filled.note_space(SPACE)
+
+    assert filled.answering_space() == SPACE
+    assert filled.has_space(tried)
+    clock.advance(1)
+    filled.adopt_space(tried)
+    assert filled.answering_space() == tried

@@ -1,5 +1,6 @@
 """Text spaces for the encoders of tests, kept in folders, and nodes that have them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from scripted import c_find, identifier
 from text_spaces import small_space
 
 from dicom_node.answer import private
+from dicom_node.generation import Answering
 from dicom_node.node import Node
 from dicom_node.parts import open_parts
 from encoder import checkpoint, space_checkpoint
 from encoder.space_checkpoint import SpaceCheckpoint
 from encoder.text_space import TextSpace
+from index.vectors import ExactIndex
 
 SENTENCE = "opacity in the right lower lobe of a child"
 BLOCK = private.Block(0x10)
@@ -94,3 +97,12 @@ def filled(folder: Path, sections: dict[str, dict[str, str]]) -> Node:
     space = node._generation.now().words.words.space_id
     peers.wait_for("words", lambda: len(node.catalogue.embedding_ids(space)) == STUDIES)
     return node
+
+
+def filled_in_part(answering: Answering) -> Answering:
+    """Return what to answer with while there are more images than have words."""
+    words = answering.words
+    assert words is not None
+    images = ExactIndex(model_id=answering.model.model_id, dim=STUDIES + 1)
+    images.add(np.arange(STUDIES + 1), np.eye(STUDIES + 1, dtype=np.float32))
+    return replace(answering, words=replace(words, images=images))

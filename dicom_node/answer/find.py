@@ -60,7 +60,7 @@ def find_similar(
     Raises as `similar_answers` but for `NotIndexed` and `OutsideSpace`.
     """
     try:
-        answers = similar_answers(
+        asked = _ranked(
             identifier, service, sentence, is_listening=lambda: event.assoc.is_established
         )
     except OutsideSpace as error:
@@ -78,8 +78,11 @@ def find_similar(
         if error.is_coming:
             yield failure(NOT_INDEXED_YET, "the study is being indexed, ask again"), None
         return
-    answered = yield from send_pending(event, answers)
-    log.info("query_answered", cases=answered, source=peer(event))
+    answered = yield from send_pending(event, case_answers(identifier, asked, service))
+    partial = bool(asked.question.text) and not asked.ranking.complete
+    log.info("query_answered", cases=answered, partial=partial, source=peer(event))
+    if partial:
+        yield failure(SUCCESS, "cases may be missing: some are not yet searched by words"), None
 
 
 def similar_answers(
@@ -94,15 +97,25 @@ def similar_answers(
     Raises `QueryRefused` and `BadQuery`, `NotIndexed` for an example without vectors; for a
     sentence `BadText`, `NoTextSpace` and `OutsideSpace`.
     """
+    asked = _ranked(identifier, service, sentence, is_listening=is_listening)
+    return case_answers(identifier, asked, service)
+
+
+def _ranked(
+    identifier: Identifier,
+    service: FindService,
+    sentence: str,
+    *,
+    is_listening: Callable[[], bool],
+) -> Asked:
     question, study_uid = _understood(identifier, service, sentence)
     if question.text:
-        return case_answers(identifier, _asked_in_words(question, study_uid, service), service)
+        return _asked_in_words(question, study_uid, service)
     found = _search(service, study_uid, question, is_listening)
     if found is None:
         raise _not_indexed(study_uid, service.catalogue)
     answering, answered = found
-    asked = Asked(question, study_uid, answered.ranking, answering.model.version)
-    return case_answers(identifier, asked, service)
+    return Asked(question, study_uid, answered.ranking, answering.model.version)
 
 
 def ask_in_words(identifier: Identifier, service: FindService) -> Asked:

@@ -64,7 +64,8 @@ def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -
     cases = [] if outside else _read(search.words, ranking.cases, sentence)
     least = -np.inf if filters.minimum_score is None else filters.minimum_score
     kept = tuple(case for case in cases if case.score >= least)
-    return Told(replace(ranking, cases=kept), best, outside)
+    complete = ranking.complete and not search.lacking
+    return Told(replace(ranking, cases=kept, complete=complete), best, outside)
 
 
 def example_of(catalogue: Catalogue, study: StudyVectors) -> Example:

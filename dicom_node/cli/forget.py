@@ -33,13 +33,21 @@ def forget(
         kept = parts.catalogue.belongings(study)
         if kept is not None and not yes:
             asked = f"Delete {kept.instances} instances and {len(kept.reports)} reports for good?"
-            typer.confirm(asked, abort=True, err=True)
+            _confirm(asked)
         kept = forget_study(parts, study)
     finally:
         parts.close()
     if kept is None:
         raise NotKnown("study", study, "`similis similar` and the PACS name studies by their UID")
     _print(kept, json=json)
+
+
+def _confirm(question: str) -> None:
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort:
+        typer.echo("Nothing is deleted; where nobody can answer, give --yes.", err=True)
+        raise
 
 
 def _print(kept: Belongings, *, json: bool) -> None:

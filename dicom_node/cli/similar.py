@@ -114,6 +114,8 @@ def _answer(parts: Parts, asked: Asked, filters: Filters, *, json: bool) -> None
     _print(found, in_words=bool(asked.text), json=json)
     if found.outside is not None:
         typer.echo(f"similis: {found.outside}", err=True)
+    if not found.ranking.complete:
+        typer.echo("Cases may be missing: some have no vectors yet.", err=True)
     if not model.trained:
         typer.echo("The encoder is untrained: the ranks carry no meaning.", err=True)
 
@@ -152,7 +154,8 @@ def _print(found: Found, *, in_words: bool, json: bool) -> None:
     """Print cases; of words also whether they were outside the space."""
     ranking = found.ranking
     if json:
-        told = {"model_id": ranking.model_id, "cases": [asdict(c) for c in ranking.cases]}
+        told = {"model_id": ranking.model_id, "complete": ranking.complete}
+        told["cases"] = [asdict(c) for c in ranking.cases]
         print_json(told | ({"outside_space": found.outside is not None} if in_words else {}))
         return
     if not ranking.cases:

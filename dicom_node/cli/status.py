@@ -17,6 +17,7 @@ from dicom_node.cli.options import (
 from dicom_node.generation import answering_model
 from dicom_node.parts import Parts, existing_parts, open_index, utc_now
 from dicom_node.receive.worker import Model
+from dicom_node.words.kept import trouble_with
 from index.graph_file import saved_graph
 from index.health import Health, health
 from index.hnsw import HnswIndex
@@ -38,6 +39,7 @@ def status(
     try:
         counts = parts.catalogue.counts()
         generations, spaces = parts.catalogue.generations(), parts.catalogue.spaces()
+        words = _words(parts, encoder)
         figures = _measured(parts, encoder) if index else None
     finally:
         parts.close()
@@ -46,6 +48,7 @@ def status(
             "encoder": asdict(encoder),
             "generations": [asdict(each) for each in generations],
             "text_spaces": [asdict(each) for each in spaces],
+            "words": words,
         }
         measured = {} if figures is None else {"index": figures}
         print_json(told | _as_dict(counts) | measured)
@@ -53,11 +56,23 @@ def status(
     rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
     rows += [("generation", f"{each.version} {each.state}", "") for each in generations]
     rows += [("text space", each.version, "") for each in spaces]
+    rows += [("words", words["trouble"] or "searched", "")]
+    rows += [("images not searched by words yet", words["space_id"], words["lacking"])]
     print_table("Similis", ("what", "", "number"), rows + _rows(counts))
     if figures is not None:
         print_table("Vector index", ("what", "figure", "meaning"), index_rows(figures))
     if put_aside := [(q.series_instance_uid, q.reason) for q in counts.quarantined]:
         print_table("Quarantined series", ("series", "reason"), put_aside)
+
+
+def _words(parts: Parts, encoder: Model) -> dict[str, Any]:
+    """Return which text space is in use, what it lacks, and what is wrong with the configured."""
+    used = parts.catalogue.answering_space()
+    return {
+        "space_id": "" if used is None else used.space_id,
+        "lacking": 0 if used is None else len(parts.catalogue.without_words(used)),
+        "trouble": trouble_with(parts.folder, parts.config.text, encoder.model_id),
+    }
 
 
 def _rows(counts: Counts) -> list[tuple[str, str, object]]:

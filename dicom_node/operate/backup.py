@@ -34,6 +34,7 @@ from dicom_node.operate.manifest import (
 )
 from dicom_node.parts import Parts, utc_now
 from dicom_node.receive.spool import Spool
+from dicom_node.words.kept import SPACE_FILES, kept_space
 from index.catalogue import Catalogue
 from index.db import connect, copy_database, newest_schema
 from index.errors import DatabaseUnavailable
@@ -243,6 +244,9 @@ def _named(parts: Parts, catalogue: Catalogue) -> Iterator[str]:
     for generation in catalogue.generations():
         if (parts.folder.encoders / generation.model_id).is_dir():
             yield from (f"encoders/{generation.model_id}/{name}" for name in ENCODER_FILES)
+        if (space := kept_space(parts.folder, generation.model_id)) is not None:
+            within = space.relative_to(parts.folder.root)
+            yield from (str(within / name) for name in SPACE_FILES)
 
 
 def _remove_all_but(target: Path, kept: set[str]) -> int:

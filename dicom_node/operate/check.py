@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dicom_node.config import Engine
-from dicom_node.generation import answering_model
+from dicom_node.generation import answering_model, bring_encoder
 from dicom_node.parts import Maker, Parts, open_index
 from dicom_node.receive.header import is_guest_file
 from dicom_node.receive.spool import Spool
@@ -69,7 +69,10 @@ def check(parts: Parts, advance: Callable[[int], None], *, read: bool = False) -
             yield from _graph(parts, maker)
     generation = parts.catalogue.answering_generation()
     if generation is not None and not (parts.folder.encoders / generation.model_id).is_dir():
-        yield Finding(Trouble.ENCODER_MISSING, generation.model_id)
+        model_id = generation.model_id
+        yield Finding(
+            Trouble.ENCODER_MISSING, f"{model_id}: {bring_encoder(parts.folder, model_id)}"
+        )
 
 
 def _files(parts: Parts, advance: Callable[[int], None], *, read: bool) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ def belongs(path: str) -> bool:
         return path == IDENTITY_FILE or any(
             path.startswith(kind) and path.endswith(suffix) for kind, suffix in _SUFFIX.items()
         )
-    return len(parts) <= 3 and parts[0] in FOLDERS and ".." not in parts
+    return len(parts) <= 5 and parts[0] in FOLDERS and ".." not in parts
 
 
 def roots(config: Config) -> tuple[Path, ...]:

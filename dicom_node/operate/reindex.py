@@ -15,11 +15,11 @@ import numpy as np
 
 from dicom_node.config import Encoding
 from dicom_node.errors import DataFolderBusy, GenerationUnfit, NotKnown, WorkerFailed
-from dicom_node.generation import delete_dropped, keep_encoder, made_by, source_of
+from dicom_node.generation import delete_dropped, delete_files, keep_encoder, made_by, source_of
 from dicom_node.parts import Parts, open_index
 from dicom_node.receive.clips import Embedded
 from dicom_node.receive.worker import Worker
-from index.catalogue import Catalogue
+from dicom_node.words.kept import kept_space
 from index.errors import UnknownKey
 from index.generation import Gap, GenerationRow, GenerationState
 from index.records import SeriesFiles
@@ -235,25 +235,35 @@ def drop_old(parts: Parts) -> tuple[str, ...]:
     Raises `DataFolderBusy` beside a run that fills one.
     """
     with parts.folder.reindexing():
-        dropped = (*parts.catalogue.drop_generations(), *_drop_spaces(parts.catalogue))
+        dropped = (*parts.catalogue.drop_generations(), *_drop_spaces(parts))
         try:
             parts.folder.lock()
         except DataFolderBusy:
             return dropped
         try:
             delete_dropped(parts)
+            delete_files(parts)
         finally:
             parts.folder.unlock()
         return dropped
 
 
-def _drop_spaces(catalogue: Catalogue) -> tuple[str, ...]:
-    """Delete the text spaces that a newer one of the same generation has replaced."""
+def _drop_spaces(parts: Parts) -> tuple[str, ...]:
+    """Delete the text spaces that a newer one of the same generation has replaced.
+
+    Not the one that the node in this folder keeps: of nodes that share a catalogue each may have
+    another.
+    """
+    catalogue = parts.catalogue
     used = catalogue.answering_space()
+    if used is None:
+        return ()
+    kept = kept_space(parts.folder, used.image_model_id)
     replaced = [
         space.space_id
         for space in catalogue.spaces()
-        if used is not None and space != used and space.image_model_id == used.image_model_id
+        if space.image_model_id == used.image_model_id
+        and space.space_id not in (used.space_id, kept and kept.name)
     ]
     for space_id in replaced:
         while catalogue.delete_words(space_id):

@@ -137,10 +137,10 @@ def _build_graph(parts: Parts, finding: Finding) -> Done:
 
 
 def _keep_encoder(parts: Parts, finding: Finding) -> Done:
-    if configured_encoder(parts.config.encoder).model_id != finding.subject:
-        advice = f"bring encoders/{finding.subject} back from a backup, or run `similis reindex`"
+    model_id, _, advice = finding.subject.partition(": ")
+    if configured_encoder(parts.config.encoder).model_id != model_id:
         return Done(Outcome.BEYOND, f"nothing: the configured encoder is another; {advice}")
-    keep_encoder(parts.folder, finding.subject, source_of(parts.config.encoder))
+    keep_encoder(parts.folder, model_id, source_of(parts.config.encoder))
     return Done(Outcome.REPAIRED, "copied from the configured encoder")
 
 

@@ -4,26 +4,35 @@ from dicom_node.errors import NoTextSpace
 from dicom_node.generation import answering_model, open_space
 from dicom_node.parts import Parts
 from dicom_node.words.filling import Filling
+from dicom_node.words.kept import spaces_for
 from dicom_node.words.space import WordSearch, folder_of
+from encoder.errors import BadCheckpoint
 
 
 def open_words(parts: Parts) -> WordSearch:
     """Open the text space of the vectors that answer; every kept image has a vector in it then.
 
+    It does not become the one in use, unless it is the only one: that is for the node to say.
     Raises `NoTextSpace` where words are off, `encoder.errors.BadCheckpoint` where there is no text
-    space of the encoder that answers.
+    space of the encoder that answers, be it the configured one or the one that a node keeps.
     """
     from encoder import space_checkpoint  # here: a command without words loads no torch
     from encoder.text_space import TextSpace
 
-    if not parts.config.text.enabled:
-        raise NoTextSpace
-    model = answering_model(parts)
-    checkpoint = space_checkpoint.load(folder_of(parts.config.text), image_model_id=model.model_id)
+    text = parts.config.text
+    if not text.enabled:
+        raise NoTextSpace("they are switched off, `text.enabled` is false")
+    model_id = answering_model(parts).model_id
+    folder = next(iter(spaces_for(parts.folder, text, model_id)), folder_of(text))
+    try:
+        checkpoint = space_checkpoint.load(folder, image_model_id=model_id)
+    except BadCheckpoint as error:
+        advice = f"{error.advice} Or set `text.folder`, which names the text space that is used."
+        raise BadCheckpoint(error.path, error.reason, advice) from error
     space = TextSpace(checkpoint, device="cpu")
     search = open_space(parts, space, read_only=True)
     if parts.catalogue.answering_generation() is not None:
-        filling = Filling(parts.catalogue, lambda: search, sleep=_go_on)
+        filling = Filling(parts.catalogue, lambda: search, adopts=False, sleep=_go_on)
         while filling.next():
             pass
     return search

@@ -33,12 +33,22 @@ Understand = Callable[[dict[str, Any], bytes], Answer]
 class Child(ABC):
     """The parent's handle of one process, which answers one thread after the other.
 
-    `what` names it in messages; every answer must come within `limit_s`.
+    `what` names it in messages; every answer must come within `limit_s`. A process of which
+    `failure` is said is replaced, but one that `lives_on` where it answered with an error.
     """
 
-    def __init__(self, what: str, *, limit_s: float) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        limit_s: float,
+        failure: type[WorkerFailed] = WorkerFailed,
+        lives_on: bool = False,
+    ) -> None:
         self._what = what
         self._limit_s = limit_s
+        self._failure = failure
+        self._lives_on = lives_on
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._interrupted = False
@@ -83,16 +93,20 @@ class Child(ABC):
                 for message in messages:
                     connection.send_bytes(message)
                 reply = json.loads(connection.recv_bytes(REPLY_BYTES))
-                if "error" in reply:
-                    raise WorkerFailed(reply["error"])
-                data = connection.recv_bytes(REPLY_BYTES)
-            return understand(reply, data)
+                failed = reply.get("error")  # nothing follows it
+                data = connection.recv_bytes(REPLY_BYTES) if failed is None else b""
+            if failed is None:
+                return understand(reply, data)
         except _SENSELESS as error:
             self.stop()
-            raise WorkerFailed(f"the {self._what} gave an answer without sense") from error
+            reason = f"the {self._what} gave an answer without sense"
+            raise self._failure(reason, lost=True) from error
         except BaseException:
             self.stop()
             raise
+        if not self._lives_on:
+            self.stop()
+        raise self._failure(str(failed))
 
     def interrupt(self) -> None:
         """End what the process does, from another thread: `embed` raises `WorkerStopped`."""
@@ -141,7 +155,7 @@ class Child(ABC):
         """
         process, connection = self._process, self._connection
         if process is None or connection is None:
-            raise WorkerFailed(f"the {self._what} is not running")
+            raise self._failure(f"the {self._what} is not running", lost=True)
         late = threading.Event()
 
         def end() -> None:
@@ -171,4 +185,4 @@ class Child(ABC):
         if self._interrupted:
             return WorkerStopped()
         because = f" (signal {signal.Signals(-code).name})" if code and code < 0 else ""
-        return WorkerFailed(f"the {self._what} {ended or f'died{because}'}")
+        return self._failure(f"the {self._what} {ended or f'died{because}'}", lost=True)

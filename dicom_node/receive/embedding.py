@@ -5,7 +5,6 @@ Runs in a process of its own; see `worker`, and `serving` for what becomes of wh
 
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +17,7 @@ from dicom_node.config import Encoding
 from dicom_node.listener import prepare_dicom
 from dicom_node.receive.child import REPLY_BYTES
 from dicom_node.receive.clips import Fault
-from dicom_node.receive.serving import answer_requests, say
+from dicom_node.receive.serving import answer_requests, limit_memory, say
 from dicom_node.receive.worker import Model
 from encoder import checkpoint
 from encoder.clip import Clip
@@ -40,9 +39,7 @@ from encoder.volume import read_clip
 def serve(connection: Connection, encoding: Encoding) -> None:
     """Say hello, then answer one request after the other until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if encoding.memory_mb:
-        limit = encoding.memory_mb << 20
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    limit_memory(encoding.memory_mb)
     _silence_codecs()
     prepare_dicom()
     threads = encoding.threads or max(1, (os.cpu_count() or 1) // encoding.workers)

@@ -9,9 +9,11 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -26,17 +28,20 @@ _LONGEST_FOLDER_BYTES = 75
 
 _Settings = TypeVar("_Settings")
 _Target = Callable[[Connection, _Settings], None]
+_Task = tuple[str, _Target[_Settings], _Settings]  # with the name of the process
 
 
-def launch(target: _Target[_Settings], settings: _Settings) -> tuple[BaseProcess, Connection]:
+def launch(
+    target: _Target[_Settings], settings: _Settings, *, name: str
+) -> tuple[BaseProcess, Connection]:
     """Start a process that runs `target` with `settings`; return it with our end of its pipe.
 
-    Raises `WorkerUnavailable`.
+    `ps` shows its `name`, of at most 15 characters. Raises `WorkerUnavailable`.
     """
     reason = ""
     for context in _contexts():
         try:
-            return _launched_by(context, target, settings)
+            return _launched_by(context, (name, target, settings))
         except (OSError, EOFError) as error:
             reason = f"{type(error).__name__}: {error}"
             log.warning("worker_not_started", method=context.get_start_method(), reason=reason)
@@ -56,12 +61,10 @@ def _contexts() -> Iterator[ForkServerContext | SpawnContext]:
 
 
 def _launched_by(
-    context: ForkServerContext | SpawnContext, target: _Target[_Settings], settings: _Settings
+    context: ForkServerContext | SpawnContext, task: _Task[_Settings]
 ) -> tuple[BaseProcess, Connection]:
     parent, child = context.Pipe()
-    process = context.Process(
-        target=target, args=(child, settings), name="similis-worker", daemon=True
-    )
+    process = context.Process(target=_run, args=(child, task), name=task[0], daemon=True)
     try:
         # Without a limit: a new server answers only when it has imported torch.
         process.start()
@@ -71,3 +74,11 @@ def _launched_by(
     finally:
         child.close()
     return process, parent
+
+
+def _run(connection: Connection, task: _Task[_Settings]) -> None:
+    """Become the process."""
+    name, target, settings = task
+    with suppress(OSError):  # no Linux
+        Path("/proc/self/comm").write_text(name)
+    target(connection, settings)

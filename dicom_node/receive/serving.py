@@ -6,6 +6,7 @@ without values of what was asked, since values may name a patient.
 """
 
 import json
+import resource
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,6 +20,13 @@ Answer = Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]
 def say(connection: Connection, message: dict[str, Any]) -> None:
     """Send what is no answer: what the process is, or why it cannot serve."""
     connection.send_bytes(json.dumps(message).encode())
+
+
+def limit_memory(memory_mb: int) -> None:
+    """Let this process have no more memory than that; 0: no limit."""
+    if memory_mb:
+        limit = memory_mb << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def answer_requests(connection: Connection, answer: Answer) -> None:

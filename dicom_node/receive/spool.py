@@ -5,6 +5,7 @@ that it is catalogued, in order of arrival, also after a restart. Making a row t
 A note that cannot be followed is set aside as `*.refused`: under its old name it is tried again.
 """
 
+import fcntl
 import json
 import os
 import secrets
@@ -39,7 +40,8 @@ class _BadNote(Exception):
 class Spool:
     """Notes in the order in which they were put; safe for many threads, and for two processes.
 
-    Each process counts on from what it found: between two the order is not kept.
+    Each process counts on from what it found: between two the order is not kept. Putting one and
+    `standing` keep each other waiting, also between a node and a command.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,12 +65,12 @@ class Spool:
     @contextmanager
     def standing(self) -> Iterator[set[str]]:
         """Lend the files that notes are of; until it is given back none is put."""
-        with self._lock:
+        with self._alone():
             yield set(self.waiting().values())
 
     def put(self, note: Note) -> Receipt:
         """Keep a note, durable when this returns; raises OutOfResources."""
-        with self._lock:
+        with self._alone():
             if self._last is None:
                 numbers = (int(path.name[:12]) for path in self._folder.glob("*.json"))
                 self._last = max(numbers, default=0)
@@ -79,6 +81,17 @@ class Spool:
             except OSError as error:
                 raise OutOfResources(f"the spool cannot be written: {error.strerror}") from error
         return Receipt.NEW
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep the other threads and processes waiting that put notes or need them to stand."""
+        with self._lock:
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(folder)
 
     def drain(self, take: Callable[[Note], object]) -> bool:
         """Let `take` make the rows, oldest first; tell whether there were any.

@@ -168,7 +168,7 @@ class Worker(Child):
             raise WorkerUnavailable("the checkpoint has been replaced; restart the node")
 
     def _launch(self) -> tuple[BaseProcess, Connection]:
-        return launch(_run, self._encoding)
+        return launch(_run, self._encoding, name="similis-embed")
 
     def _describe(self) -> Model:
         model = Model(**self._start())

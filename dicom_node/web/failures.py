@@ -21,6 +21,7 @@ from dicom_node.errors import (
     ObjectRefused,
     OutOfResources,
     QueryRefused,
+    WordsFailed,
     WorkerBusy,
     WorkerFailed,
     WorkerStopped,
@@ -50,6 +51,7 @@ _STATUSES: dict[type[Exception], int] = {
     NoTextSpace: 501,
     ObjectRefused: 400,
     OutOfResources: 507,  # RFC 4918 11.5
+    WordsFailed: 503,
     WorkerBusy: 503,
     WorkerFailed: 422,
     WorkerStopped: 503,
@@ -60,7 +62,8 @@ _STATUSES: dict[type[Exception], int] = {
 # Texts that are for the operator's log, not for whoever asks.
 _SENTENCES: dict[type[Exception], str] = {
     CatalogueError: "the catalogue cannot be used now, ask again",
-    WorkerUnavailable: "no embedding process can be started now, ask again",
+    WordsFailed: "words cannot be read now, ask again",
+    WorkerUnavailable: "the process that answers this cannot be started now, ask again",
     ClientDisconnect: "the request did not arrive in time",
 }
 

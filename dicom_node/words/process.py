@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from dicom_node.errors import WorkerUnavailable
+from dicom_node.errors import WordsFailed, WorkerUnavailable
 from dicom_node.receive.child import Child
 from dicom_node.receive.launch import launch
 from dicom_node.receive.turns import Caller
@@ -30,10 +30,12 @@ _SENTENCE = Caller(wait_s=5.0, limit_s=10.0)
 class TextProcess(Child):
     """The parent's handle of the text process: a `Words`, as that of `encoder.text_space`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, memory_mb: int = 0) -> None:
         """Start it; raises `WorkerUnavailable` for a folder that holds no text space."""
-        super().__init__("text process", limit_s=_LIMIT_S)
+        super().__init__("text process", limit_s=_LIMIT_S, failure=WordsFailed, lives_on=True)
         self._folder = folder
+        self._memory_mb = memory_mb
+        self._is_replaced = False
         said = self._start()
         self.space_id = str(said["space_id"])
         self.image_model_id = str(said["image_model_id"])
@@ -73,11 +75,23 @@ class TextProcess(Child):
         rows = self._ask(request, lambda _, data: _rows(data, len(cosines), 1), _SENTENCE)
         return rows[:, 0]
 
+    def restart_from(self, folder: Path) -> None:
+        """Start from another copy of the same space, when it has to be started again."""
+        self._folder = folder
+
+    def end(self) -> None:
+        """Answer nothing more; from another thread than those that ask."""
+        self.interrupt()
+        with self._turns.own():
+            self.stop()
+
     def _launch(self) -> tuple[BaseProcess, Connection]:
-        return launch(_run, self._folder)
+        return launch(_run, (self._folder, self._memory_mb), name="similis-words")
 
     def _restart(self) -> None:
-        if self._start()["space_id"] != self.space_id:
+        # A folder that holds another space is not looked into again: that takes seconds.
+        self._is_replaced = self._is_replaced or self._start()["space_id"] != self.space_id
+        if self._is_replaced:
             self.stop()
             raise WorkerUnavailable("the text space has been replaced; restart the node")
 
@@ -86,8 +100,9 @@ def _rows(data: bytes, count: int, dim: int) -> Vectors:
     return np.frombuffer(data, np.float32).reshape(count, dim)
 
 
-def _run(connection: Connection, folder: Path) -> None:
+def _run(connection: Connection, settings: tuple[Path, int]) -> None:
     """Become the child. Its module is imported here, so that the node itself is free of torch."""
     from dicom_node.words.serving import serve
 
-    serve(connection, folder)
+    folder, memory_mb = settings
+    serve(connection, folder, memory_mb=memory_mb)

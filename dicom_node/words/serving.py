@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from dicom_node.receive.serving import answer_requests, say
+from dicom_node.receive.serving import answer_requests, limit_memory, say
 from dicom_node.words.space import row_of
 from encoder import space_checkpoint
 from encoder.errors import BadText, EncoderError
 from encoder.text_space import TextSpace
 
 
-def serve(connection: Connection, folder: Path) -> None:
+def serve(connection: Connection, folder: Path, *, memory_mb: int) -> None:
     """Say hello, then answer one request after the other until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    limit_memory(memory_mb)
     torch.set_num_threads(1)  # a sentence is short, and the cores are for images
     try:
         space = TextSpace(space_checkpoint.load(folder), device="cpu")

@@ -40,11 +40,17 @@ class Words(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WordSearch:
-    """A text space with its vectors, opened for answers."""
+    """A text space with its vectors, opened for answers; `images` are those they are made of."""
 
     words: Words
     index: VectorIndex
     search: Search
+    images: VectorIndex | None = None
+
+    @property
+    def lacking(self) -> int:
+        """Count the images without a vector in the space yet, by what the indexes hold."""
+        return 0 if self.images is None else max(0, len(self.images) - len(self.index))
 
 
 def row_of(words: Words) -> Space:

@@ -183,7 +183,9 @@ def _words() -> Section:
             theirs. Where the best case is less than the text space asks for, there is no match, and
             the final response is success with an Error Comment. A text without a word, not in Latin
             letters, or too long is refused; control characters are left out. No word of a query is
-            logged or kept. A node without a text space of its encoder refuses words.
+            logged or kept. A node without a text space of its encoder refuses words. While vectors
+            for words are still being made, the final response is success with an Error Comment that
+            cases may be missing.
             """
         ),
     )

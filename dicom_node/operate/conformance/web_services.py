@@ -26,8 +26,8 @@ _STATUSES = (
     (413, "the body is too large"),
     (415, "the body is of another media type"),
     (422, "the pixels cannot be decoded, are too large, or are not there"),
-    (501, "the encoder knows no words"),
-    (503, "busy, or vectors are on their way: ask again after `Retry-After`"),
+    (501, "words are off, or the encoder has no text space"),
+    (503, "busy, vectors are on their way, or words cannot be read now: `Retry-After` says when"),
     (507, "too little room on the disk"),
 )
 

@@ -47,13 +47,15 @@ class SimilarCase:
 class SimilarCases(BaseModel):
     """The cases in rank order, and which encoder or text space ranked them.
 
-    `outside_space`: there are none, for words that are like nothing that is kept.
+    `outside_space`: there are none, for words that are like nothing that is kept. Not `complete`:
+    some kept studies were not searched, since their vectors are still being made.
     """
 
     model_id: str
     encoder: str
     cases: list[SimilarCase]
     outside_space: bool = False
+    complete: bool = True
 
 
 def chosen(accepted: tuple[Range, ...], wanted: WantedFields) -> str:
@@ -75,4 +77,6 @@ def cases_of(ranking: Ranking, encoder: str) -> SimilarCases:
     """Return a ranking as it is told in JSON."""
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
-    return SimilarCases(model_id=ranking.model_id, encoder=encoder, cases=cases)
+    return SimilarCases(
+        model_id=ranking.model_id, encoder=encoder, cases=cases, complete=ranking.complete
+    )

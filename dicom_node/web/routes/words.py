@@ -23,6 +23,8 @@ from index.attributes import Level
 router = APIRouter(tags=["similar"])
 log = structlog.get_logger()
 
+_PARTIAL = {"Warning": '299 similis "cases may be missing: some are not yet searched by words"'}
+
 
 class WantedInWords(WantedFields):
     """What the cases are to be, and which of them may be answered."""
@@ -41,7 +43,7 @@ def similar_to_words(
 
     The answer is `application/json` unless `application/dicom+json` is preferred. Words that are
     like nothing that is kept have no cases: `outside_space` is true, or there is a Warning. 501
-    where the node has no text space.
+    where the node has no text space, 503 with Retry-After where words cannot be read now.
     """
     media_type = chosen(accepted, wanted)
     if not wanted.text.strip():
@@ -59,7 +61,8 @@ def similar_to_words(
         return _nothing(service, str(outside), media_type)
     if media_type == MEDIA_TYPE:
         answers = case_answers(identifier, found, service.find)
-        return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
+        told = [as_json(dataset_of(answer)) for _, answer in answers]
+        return DicomJson(told, headers=None if found.ranking.complete else _PARTIAL)
     return cases_of(found.ranking, found.encoder)
 
 
