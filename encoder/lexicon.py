@@ -17,7 +17,7 @@ Learned = Mapping[str, frozenset[str]]
 _WORD = re.compile(r"[^\W\d_][^\W_]+")  # from a letter on, two characters at least
 _NEGATED = "no "  # before a word, in what was learned: "no contrast"
 # Words of grammar, of asking and of doubt: what they say of an image cannot be learned.
-STOP_WORDS = frozenset(
+_STOP_WORDS = (
     "a about after again all also am an and any are around as at be because been before being "
     "between both but by can case compatible concerning consistent could did do does done due "
     "during each either evidence exam examination example few find finding for from get give had "
@@ -28,15 +28,16 @@ STOP_WORDS = frozenset(
     "similar so some study such suggest suggesting suggestive suspected suspicion suspicious than "
     "that the their them then there these they thing this those through to too typical under up "
     "upon us using very visible was we were what when where which while who whose why will with "
-    "within would you your".split()
+    "within would you your"
 )
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 _CUES: tuple[tuple[str, ...], ...] = (
     ("absence", "of"), ("absent",), ("absence",), ("denies",), ("exclude",), ("excluded",),
     ("excludes",), ("excluding",), ("except",), ("free", "of"), ("lack", "of"), ("lacking",),
     ("lacks",), ("negative", "for"), ("neither",), ("never",), ("no",), ("non",), ("none",),
     ("nor",), ("not",), ("rule", "out"), ("ruled", "out"), ("without",),
 )  # fmt: skip
-_CONTRACTED = re.compile(r"\w+n[’']t\b")  # "don't", "isn't"
+_CONTRACTED = re.compile(r"\w+n[\u2019']t\b")  # "don't", "isn't"
 _PLURALS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("shes", "sh"), ("ches", "ch"))
 _NO_PLURALS = ("ss", "us", "is")
 _SHORTEST_PLURAL = 4
@@ -106,7 +107,7 @@ def _content(sentence: str) -> Iterator[tuple[str, str]]:
         found = next((c for c in _CUES if tuple(words[place : place + len(c)]) == c), ())
         if found:
             cue = " ".join(found)
-        elif words[place] not in STOP_WORDS:
+        elif STOP_WORDS.isdisjoint((words[place], form(words[place], ""))):
             yield words[place], cue
             cue = ""
         place += len(found) or 1

@@ -21,7 +21,9 @@ from training.shares import likeliest
 from training.stage import stream
 
 DRAWN = 3000  # images, and as many sentences
-FALSE_REFUSED = 0.95  # part of captions that `near` tells from images of a modality they are false of
+FALSE_REFUSED = (
+    0.95  # part of captions that `near` tells from images of a modality they are false of
+)
 LEVELS = (*np.linspace(0.0, 0.99, 34), 0.995, 0.998, 0.999, 0.9995, 0.9999)  # of the knots
 
 

@@ -16,6 +16,7 @@ from dicom_node.answer import private
 from dicom_node.answer.element import SPECIFIC_CHARACTER_SET, Element, Value
 from dicom_node.answer.identifier import LEVELS, MODALITIES_IN_STUDY, UNIQUE_KEYS, Identifier
 from dicom_node.answer.question import Question
+from dicom_node.answer.verdict import Judged
 from dicom_node.text import FREE_TEXT_VRS, character_set
 from index.attributes import ATTRIBUTES, Level
 from index.matches import Match
@@ -148,12 +149,16 @@ def _nothing(match: Match) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was compared with what: goes into every answer's private block."""
+    """What was compared with what: goes into every answer's private block.
+
+    `judged` says how far words were understood, None where there were none.
+    """
 
     question: Question
     study_instance_uid: str
     ranking: Ranking
     encoder: str
+    judged: Judged | None = None
 
 
 class SimilarResponder(Responder):
