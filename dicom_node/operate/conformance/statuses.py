@@ -34,7 +34,7 @@ _STORE = (
     (scp.SOP_CLASS_NOT_SUPPORTED, "failure", "sent to the query port"),
 )
 _FIND = (
-    (SUCCESS, "success", "there are no more matches; Error Comment: none is what the words say"),
+    (SUCCESS, "success", "there are no more matches; Error Comment: how words were read"),
     (response.PENDING, "pending", "a match"),
     (
         response.PENDING_WITHOUT_SOME_KEYS,
