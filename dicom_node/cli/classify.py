@@ -140,7 +140,6 @@ def _clips(
     """Tell every clip of a series; all of them are asked with the words of its header."""
     from encoder.clip import Kind
     from training.facts import Facts
-    from training.shares import shares
 
     header, found = series.header, []
     for clip in embedded.clips:
@@ -148,8 +147,6 @@ def _clips(
         words = said_of(facts)
         (image,) = space.images(clip.vector[None], [header.modality])
         cosines = words @ image
-        likely = shares(cosines, space.temperature)
-        told = sorted(zip(labels, cosines, likely, strict=True), key=lambda one: -one[1])
         found.append(
             {
                 "clip": clip.sources[len(clip.sources) // 2],
@@ -160,18 +157,28 @@ def _clips(
                 "frames": clip.frames,
                 "head": space.head_of(header.modality),
                 "far": bool(cosines.max() < space.near),
-                "labels": [
-                    {
-                        "label": label,
-                        "share": float(share),
-                        "cosine": float(cosine),
-                        "not_learned": space.understanding(label).unknown,
-                    }
-                    for label, cosine, share in told
-                ],
+                "labels": _told(space, labels, cosines),
             }
         )
     return found
+
+
+def _told(space: TextSpace, labels: list[str], cosines: Matrix) -> list[dict[str, Any]]:
+    """Lay labels out by their cosines (K,), the nearest first."""
+    from training.shares import shares
+
+    likely = shares(cosines, space.temperature)
+    return [
+        {
+            "label": label,
+            "share": float(share),
+            "cosine": float(cosine),
+            "not_learned": space.understanding(label).unknown,
+        }
+        for label, cosine, share in sorted(
+            zip(labels, cosines, likely, strict=True), key=lambda one: -one[1]
+        )
+    ]
 
 
 def _nothing(left_out: list[LeftOut]) -> Exception:
