@@ -12,7 +12,6 @@
     │   └── NowhereToAnswer          sent as a query by no destination              0124
     ├── QueryRefused                 a C-FIND identifier that cannot be answered    A900
     ├── NotIndexed                   a study that nothing can be compared with (yet)
-    ├── OutsideSpace                 a sentence that is like nothing that is kept
     ├── NoTextSpace                  words where no text space answers
     ├── SendFailed                   a destination did not take an object; tried again
     │   └── NotOffered               it accepts no context for what is sent or asked
@@ -140,21 +139,6 @@ class NotIndexed(SimilisError):
         self.study_instance_uid = study_instance_uid
         self.state = state
         self.is_coming = is_coming
-
-
-class OutsideSpace(SimilisError):
-    """A sentence whose `best` cosine is below the `floor` of the text space.
-
-    It may be of something else than images, or nothing that is kept may be what it says.
-    """
-
-    def __init__(self, best: float, floor: float) -> None:
-        super().__init__(
-            f"no case is what the words say: they may be outside the text space (best cosine "
-            f"{best:.3f}, at least {floor:.3f} is needed)"
-        )
-        self.best = best
-        self.floor = floor
 
 
 class NoTextSpace(SimilisError):

@@ -1,5 +1,6 @@
 """Vendor abbreviations in descriptions, written out: "CXR PA/LAT" is a chest x-ray.
 
+British spellings count as abbreviations of the American ones, which the text tower knows better.
 Owns: reading `abbreviations.csv` and replacing word by word. Does not own: what is said of an image
 (`training.captions`), word pieces (`wordpiece`).
 """

@@ -26,7 +26,7 @@ from encoder.abbreviations import table
 from encoder.errors import BadCheckpoint
 from encoder.text_checkpoint import TextCheckpoint, TextDescription, text_model_id
 
-FORMAT = 1
+FORMAT = 2  # 1 had a floor only
 SHIPPED = encoders.SHIPPED / "text"
 RULES = 1  # grows when the same tensors would give other vectors
 _TEXT = "text."
@@ -36,8 +36,10 @@ _TEXT = "text."
 class SpaceDescription:
     """What `checkpoint.json` says; unknown keys are refused.
 
-    `image_model_id` and `image_dim` are of the encoder whose vectors the heads take; a best cosine
-    of a sentence below `floor` says that it is outside the space.
+    `image_model_id` and `image_dim` are of the encoder whose vectors the heads take. `words` are by
+    modality what its captions taught (`encoder.lexicon`). A best cosine below `near` says that no
+    image is what a sentence of such words says; below `floor` the same of one without any.
+    `temperature` turns cosines with labels into shares.
     """
 
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
@@ -50,6 +52,9 @@ class SpaceDescription:
     dim: int
     modalities: tuple[str, ...]
     floor: float
+    near: float
+    temperature: float
+    words: dict[str, tuple[str, ...]]
     seed: int
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -115,6 +120,9 @@ def space_id(checkpoint: SpaceCheckpoint) -> str:
         "image_model_id": description.image_model_id,
         "modalities": description.modalities,
         "floor": description.floor,
+        "near": description.near,
+        "temperature": description.temperature,
+        "words": description.words,
     }
     return tensor_folder.digest(decides, checkpoint.tensors)
 
@@ -129,8 +137,12 @@ def _check(folder: Path, checkpoint: SpaceCheckpoint) -> None:
         reason = "a modality has no name, or is there twice"
     elif not _rises(checkpoint.tensors["knots"]):
         reason = "the knots do not rise from -1 to 1"
-    elif not -1 <= description.floor <= 1:
-        reason = f"the floor {description.floor} is no cosine"
+    elif not -1 <= description.near <= description.floor <= 1:
+        reason = f"near {description.near} and the floor {description.floor} are no such cosines"
+    elif not 0 < description.temperature < float("inf"):
+        reason = f"the temperature {description.temperature} is not above 0"
+    elif unbound := set(description.words) - set(modalities):
+        reason = f"it has words of {', '.join(sorted(unbound))}, which it has no head of"
     if reason:
         raise BadCheckpoint(folder, reason, "Use a folder that `similis train bind` wrote.")
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from encoder.abbreviations import write_out
 from encoder.errors import EncoderError
+from encoder.lexicon import Understood, understood
 from encoder.space_checkpoint import SpaceCheckpoint, space_id
 from encoder.text_embedder import TextEmbedder
 from encoder.wordpiece import MAX_CHARACTERS
@@ -46,6 +47,9 @@ class TextSpace:
         self.image_dim = description.image_dim
         self.modalities = description.modalities
         self.floor = description.floor
+        self.near = description.near
+        self.temperature = description.temperature
+        self._learned = {name: frozenset(words) for name, words in description.words.items()}
         self._text = TextEmbedder(checkpoint.text, device=device)
         arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
         self._projection = arrays["projection.weight"], arrays["projection.bias"]
@@ -62,6 +66,10 @@ class TextSpace:
         written = [write_out(sentence)[:MAX_CHARACTERS] for sentence in sentences]
         weight, bias = self._projection
         return _unit(self._text.embed(written) @ weight.T + bias)
+
+    def understanding(self, sentence: str) -> Understood:
+        """Say which words of a sentence were learned; it need not be one that can be read."""
+        return understood(sentence, self._learned)
 
     def images(self, vectors: Matrix, modalities: Sequence[str]) -> Matrix:
         """Turn vectors (N, C) of the image encoder into unit rows (N, D), each by its modality.

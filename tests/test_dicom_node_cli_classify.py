@@ -27,12 +27,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantoms.ct_series(made / "ct", new_uid=phantoms.uid_source(1), slices=3, size=48)
     phantoms.still(made / "still", new_uid=phantoms.uid_source(2))
     encoder = encoders.load(small_encoder(made / "encoder", seed=1))
-    (made / "similis.toml").write_text(f'[encoder]\ncheckpoint = "{made / "encoder"}"\n')
-    for name, floor in (("space", -1.0), ("high", 1.0)):
+    settings = {"encoder": ("checkpoint", "encoder"), "text": ("folder", "space")}
+    (made / "similis.toml").write_text(
+        "".join(f'[{part}]\n{key} = "{made / to}"\n' for part, (key, to) in settings.items())
+    )
+    for name, near in (("space", -1.0), ("high", 1.0)):
         space = small_space(
             image_model_id=encoders.model_id(encoder),
             image_dim=encoder.dim,
-            floor=floor,
+            floor=1.0,
+            near=near,
+            words={"CT": ("normal", "pneumonia", "viral")},
             modalities=("CT", "US"),
         )
         space_checkpoint.save(made / name, space)
@@ -40,8 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def similis(folder: Path, *arguments: object, labels: str = LABELS, space: str = "space") -> Result:
-    options = ["--labels", labels, "--space", folder / space, "--config", folder / "similis.toml"]
+def similis(folder: Path, *arguments: object, labels: str = LABELS, space: str = "") -> Result:
+    options = ["--labels", labels, "--config", folder / "similis.toml"]
+    options += ["--space", folder / space] if space else []
     written = [str(a) for a in ("classify", *arguments, *options)]
     return CliRunner().invoke(app, written, env={"COLUMNS": "200"})
 
@@ -63,7 +69,7 @@ def test_every_clip_gets_all_labels_with_shares_that_sum_to_one(folder: Path) ->
         assert shares == sorted(shares, reverse=True)
         cosines = [one["cosine"] for one in clip["labels"]]
         assert np.argsort(cosines).tolist() == np.argsort(shares).tolist()
-        assert clip["outside"] is False
+        assert clip["far"] is False
 
 
 def test_the_table_names_files_and_labels(folder: Path) -> None:
@@ -93,14 +99,35 @@ def test_a_modality_that_was_not_bound_is_said(folder: Path) -> None:
     assert "DX was not bound to words" in other.stderr
 
 
-def test_a_best_cosine_below_the_floor_is_said(folder: Path) -> None:
+def test_the_configured_space_is_taken_where_none_is_named(folder: Path) -> None:
+    configured = classified(folder, folder / "ct")
+
+    assert configured["space_id"] == classified(folder, folder / "ct", space="space")["space_id"]
+    assert configured["near"] == -1.0
+
+
+def test_labels_that_were_not_learned_are_named(folder: Path) -> None:
+    said = similis(folder, folder / "ct", labels="normal lungs, dog, viral pneumonia")
+    only = similis(folder, folder / "ct", labels="dog, motor car")
+    found = classified(folder, folder / "ct", labels="normal lungs, dog")
+
+    assert "Label dog: not learned: dog." in said.stderr
+    assert "Label normal lungs: not learned: lungs." in said.stderr
+    assert "Label viral" not in said.stderr
+    assert "says little: no word of" in only.stderr
+    (clip,) = found["clips"]
+    told = {one["label"]: one["not_learned"] for one in clip["labels"]}
+    assert told == {"normal lungs": ["lungs"], "dog": ["dog"]}
+
+
+def test_a_best_cosine_that_is_not_near_is_said(folder: Path) -> None:
     said = similis(folder, folder / "ct", space="high")
 
     assert said.exit_code == 0
     assert "No label fits" in said.stderr
-    assert "below the floor of the space, 1.000" in said.stderr
+    assert "at least 1.000 is needed" in said.stderr
     (clip,) = classified(folder, folder / "ct", space="high")["clips"]
-    assert clip["outside"] is True
+    assert clip["far"] is True
 
 
 def test_a_space_that_is_not_there_or_of_another_encoder_is_refused(folder: Path) -> None:

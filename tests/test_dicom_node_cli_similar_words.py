@@ -74,6 +74,30 @@ def test_all_of_the_weight_on_one_side_is_that_side_alone(library: Library) -> N
     by_image = library.json(study, "--text", SENTENCE, "--text-weight", "0")
     other_words = library.json(study, "--text", "chest", "--text-weight", "0")
     assert by_image == other_words
+    assert by_image["words"] is None, "words that weigh nothing are not judged"
+
+
+def test_words_that_were_not_learned_are_named_to_who_asked(library: Library) -> None:
+    said = library.ask("--text", "child without an opacity")
+
+    assert "similis: not learned: child, opacity" in said.stderr
+    assert "similis: negation is not understood: without" in said.stderr
+    told = library.json("--text", "child without an opacity")["words"]
+    assert (told["verdict"], told["not_learned"]) == ("doubtful", ["child", "opacity"])
+
+
+def test_an_example_is_not_read_where_there_is_no_text_space(
+    library: Library, tmp_path: Path
+) -> None:
+    no_image = tmp_path / "no.dcm"
+    no_image.write_bytes(b"no DICOM")
+    settings = tmp_path / "similis.toml"
+    settings.write_text(library.settings.read_text() + "enabled = false\n")
+
+    asked = ("similar", no_image, "--text", "chest", "--config", settings)
+    said = similis(*asked, data=library.data, expect=1)
+
+    assert "cases are not searched by words here" in said.stderr
 
 
 def test_filters_go_with_words(library: Library) -> None:
@@ -107,7 +131,8 @@ def test_words_that_are_like_nothing_say_so_and_name_no_case(
 
     said = similis("similar", "--text", SENTENCE, "--config", settings, data=library.data)
     assert "No similar case found." in said.stdout
-    assert "they may be outside the text space" in said.stderr
+    assert "these words are outside what the text space learned" in said.stderr
+    assert "only English is understood" in said.stderr
     told = similis("similar", "--text", SENTENCE, "--config", settings, "--json", data=library.data)
     assert json.loads(told.stdout)["outside_space"] is True
     assert json.loads(told.stdout)["cases"] == []

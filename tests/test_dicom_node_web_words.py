@@ -48,6 +48,9 @@ def test_a_sentence_finds_what_c_find_finds(words: WordLibrary) -> None:
     scores = [float(BLOCK.text(each, private.SCORE)) for each in expected]
     assert [case["score"] for case in told["cases"]] == scores
     assert (told["outside_space"], told["encoder"]) == (False, words.space.version)
+    assert told["words"]["verdict"] == "doubtful"
+    assert "not learned: opacity, right, lower, lobe, child" in told["words"]["remarks"]
+    assert datasets.headers["warning"] == '299 similis "5 words were not learned"'
     assert datasets.headers["content-type"] == DICOM_JSON
     found = [Dataset.from_json(entry) for entry in datasets.json()]
     assert [each.StudyInstanceUID for each in found] == uids
@@ -120,8 +123,13 @@ def test_words_outside_the_space_have_no_cases_and_it_says_so(tmp_path: Path) ->
 
     assert (told.status_code, told.json()["cases"]) == (200, [])
     assert told.json()["outside_space"] is True
+    words = told.json()["words"]
+    assert (words["verdict"], words["needed_cosine"]) == ("outside", 0.999)
+    assert words["best_cosine"] < 0.999
+    assert words["not_learned"] == ["opacity", "right", "lower", "lobe", "child"]
+    assert words["remarks"][-1].startswith("name the modality and the body part")
     assert datasets.json() == []
-    assert datasets.headers["warning"].startswith('299 similis "no case is what the words say')
+    assert datasets.headers["warning"].startswith('299 similis "words were never learned')
 
 
 def test_without_a_text_space_it_is_not_implemented(

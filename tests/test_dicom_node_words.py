@@ -206,8 +206,37 @@ def test_a_sentence_outside_the_space_finds_nothing_and_says_so(
         final, answers = WordLibrary(node, sections).ask(SENTENCE)
 
     assert (final.Status, answers) == (0x0000, [])
-    assert final.ErrorComment == "no case is what the words say"
-    assert any(event["event"] == "query_outside_space" for event in events)
+    assert final.ErrorComment == "words were never learned: name the modality and the body part"
+    assert [event["verdict"] for event in events if event["event"] == "words_asked"] == ["outside"]
+
+
+def test_words_that_were_not_learned_are_counted_beside_the_cases(tmp_path: Path) -> None:
+    sections = encoder_with_space(tmp_path, words={"CT": ("right", "lower", "child")})
+    with peers.stopped_at_the_end(node := filled(tmp_path, sections)):
+        library = WordLibrary(node, sections)
+        final, answers = library.ask(SENTENCE)
+        known, cases = library.ask("the right lower child")
+        negated, _ = library.ask("no child")
+        beside, others = library.ask_private(SENTENCE, QUERY_STUDY=library.studies()[0])
+
+    assert (final.Status, len(answers)) == (0x0000, STUDIES)
+    assert final.ErrorComment == "2 words were not learned"
+    assert (known.Status, len(cases), "ErrorComment" in known) == (0x0000, STUDIES, False)
+    assert negated.ErrorComment == "negation is not understood"
+    assert (len(others), beside.ErrorComment) == (STUDIES - 1, "2 words were not learned")
+
+
+def test_words_that_no_case_is_near_find_nothing_and_veto_no_example(tmp_path: Path) -> None:
+    limits = {"floor": 0.999, "near": 0.998}
+    sections = encoder_with_space(tmp_path, words={"CT": ("child",)}, **limits)
+    with peers.stopped_at_the_end(node := filled(tmp_path, sections)):
+        library = WordLibrary(node, sections)
+        final, answers = library.ask("child")
+        beside, others = library.ask_private("child", QUERY_STUDY=library.studies()[0])
+
+    assert (final.Status, answers) == (0x0000, [])
+    assert final.ErrorComment == "no case asked for is near these words"
+    assert (len(others), beside.ErrorComment) == (STUDIES - 1, final.ErrorComment)
 
 
 def test_a_node_without_a_text_space_refuses_words_and_does_all_else(

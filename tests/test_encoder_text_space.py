@@ -95,10 +95,11 @@ def test_a_knot_is_read_as_it_is_written() -> None:
 
 
 def test_what_is_saved_loads_as_the_same_space(tmp_path: Path) -> None:
-    save(tmp_path / "space", small_space(floor=0.25))
+    save(tmp_path / "space", small_space(floor=0.25, words={"CR": ("chest",)}))
     space = TextSpace(load(tmp_path / "space"), device="cpu")
     assert (space.floor, space.modalities, space.dim) == (0.25, MODALITIES, DIM)
-    assert space.space_id == space_id(small_space(floor=0.25))
+    assert space.understanding("chest, child").known == ("chest",)
+    assert space.space_id == space_id(small_space(floor=0.25, words={"CR": ("chest",)}))
     assert space.space_id in space.version
     assert space.image_model_id in space.version
     np.testing.assert_array_equal(space.texts(["a child"]), SPACE.texts(["a child"]))
@@ -111,6 +112,8 @@ def test_the_id_changes_with_all_that_decides_a_vector_or_a_score(
 ) -> None:
     base = small_space()
     spaces = [base, small_space(seed=2), small_space(floor=0.5), small_space(image_model_id="a")]
+    spaces += [small_space(floor=0.5, near=0.4), small_space(words={"CR": ("chest",)})]
+    spaces += [replace(base, description=replace(base.description, temperature=0.1))]
     spaces += [replace(base, tensors={**base.tensors, name: t + 0.01}) for name, t in
                base.tensors.items()]  # fmt: skip
     ids = {space_id(each) for each in spaces}
@@ -160,9 +163,12 @@ def test_tensors_that_do_not_fit_are_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("format", 2, "has format 2"),
+        ("format", 1, "has format 1"),
         ("surprise", 1, "surprise"),
-        ("floor", 3.0, "no cosine"),
+        ("floor", 3.0, "no such cosines"),
+        ("near", 0.5, "no such cosines"),
+        ("temperature", 0.0, "not above 0"),
+        ("words", {"MR": ["knee"]}, "words of MR, which it has no head of"),
         ("modalities", ["CR", "CR", "ECG", "OP", "US"], "twice"),
         ("modalities", ["CR"], "heads"),
         ("dim", 3, "heads"),

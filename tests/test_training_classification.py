@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,20 @@ def test_one_patient_has_no_interval() -> None:
     assert found.drawn is None
     assert row(asked, "x", {"m": found}).figures["m"].interval is None
     assert row(asked, "x", {"m": found}).units == 1
+
+
+def test_choices_of_one_size_draw_numbers_of_their_own_and_methods_the_same() -> None:
+    right = np.array([[True, True, False, False]])
+    one = choice(["a", "b", "a", "b"], ["p", "p", "q", "q"], ("a", "b"))
+    other = replace(one, name="two")
+
+    drawn, again, elsewhere = (accuracy(each, right).drawn for each in (one, one, other))
+
+    assert drawn is not None
+    assert again is not None
+    assert elsewhere is not None
+    assert (drawn == again).all(), "methods are compared patient by patient"
+    assert abs(np.corrcoef(drawn, elsewhere)[0, 1]) < 0.15
 
 
 def test_the_macro_figure_averages_draw_by_draw() -> None:

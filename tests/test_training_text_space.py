@@ -13,11 +13,13 @@ from bindings import (
     Watch,
     generated_items,
     generated_materials,
+    generated_pairs,
     generated_vectors,
     small_bind_config,
 )
 from encoders import small_encoder
 from imagesets import write_images
+from torch.nn import functional
 from towers import small_tower
 from typer.testing import CliRunner, Result
 
@@ -107,6 +109,32 @@ def test_gaps_are_what_parts_the_means_of_images_and_captions() -> None:
     assert not measure(pairs, placed, placed, said, foreign, replace(config, gap=0.0)).gaps.any()
     assert (found.knots.diff(dim=1)[0] > 0).all()
     assert (found.knots.diff(dim=1)[1] >= 0).all()
+
+
+def test_near_lies_between_captions_of_other_modalities_and_of_ones_own() -> None:
+    """Every modality has an axis, and all share one that foreign sentences lie at."""
+    pairs = generated_pairs()
+    axes = torch.eye(6)[:5] + 0.3 * torch.eye(6)[5]
+    places = functional.normalize(axes, dim=1)
+    said = torch.zeros(len(pairs.captions), 6)
+    for group in pairs.groups:
+        said[group.captions] = places[pairs.modalities.index(group.modality)]
+    placed, foreign = places[pairs.modality_of], torch.eye(6)[5:]
+    across = float(places[0] @ places[1])
+
+    found = measure(pairs, placed, placed, said, foreign, replace(CONFIG, gap=0.0))
+
+    assert found.near == pytest.approx(across, abs=1e-6)
+    assert found.near < found.floor == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_binding_writes_down_its_words_and_limits(bound: Path) -> None:
+    description = space_checkpoint.load(bound / SPACE).description
+
+    assert "glaucoma" in description.words["OP"]
+    assert "glaucoma" not in description.words["CR"]
+    assert -1 < description.near <= description.floor
+    assert description.temperature > 0
 
 
 def test_a_calibrated_score_is_as_rare_between_unlike_images(bound: Path) -> None:

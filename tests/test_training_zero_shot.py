@@ -7,7 +7,7 @@ from training.captions import prompts
 from training.errors import NothingToScore
 from training.facts import Facts
 from training.few_shot import SHOTS
-from training.zero_shot import METRIC, label_vectors, shared_facts, shares, zero_shot
+from training.zero_shot import METRIC, label_vectors, shared_facts, zero_shot
 
 SPACE = open_space()
 LABELS = ("normal", "polyp small", "viral pneumonia")
@@ -66,14 +66,6 @@ def test_prompts_say_only_what_all_items_of_a_source_share() -> None:
     assert same == Facts(Kind.STILL, "CT", "CHEST")
     assert parts == Facts(Kind.STILL, "CT", "")
     assert mixed == Facts(Kind.STILL, "", "LUNG")
-
-
-def test_shares_sum_to_one_and_keep_the_order() -> None:
-    found = shares(np.array([[0.1, 0.3, 0.2], [1.0, 1.0, 1.0]]))
-
-    assert found.sum(axis=1) == pytest.approx([1, 1])
-    assert found[0].argsort().tolist() == [0, 2, 1]
-    assert found[1] == pytest.approx(1 / 3)
 
 
 def test_one_class_says_that_there_is_nothing_to_score() -> None:

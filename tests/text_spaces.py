@@ -1,5 +1,8 @@
 """A small text space with random weights, for the vectors of any encoder."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from towers import CONFIG, small_tower
 
@@ -15,9 +18,11 @@ def small_space(
     image_dim: int = 16,
     seed: int = 1,
     floor: float = -1.0,
+    near: float = -1.0,
+    words: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     modalities: tuple[str, ...] = MODALITIES,
 ) -> SpaceCheckpoint:
-    """Draw a space; with the default floor no sentence is outside it."""
+    """Draw a space; with the default limits no case is far from a sentence."""
     stream = torch.Generator().manual_seed(seed)
     rows = len(modalities) + 1
     text = small_tower(seed)
@@ -30,6 +35,9 @@ def small_space(
         dim=DIM,
         modalities=modalities,
         floor=floor,
+        near=near,
+        temperature=0.07,
+        words=dict(words),
         seed=seed,
     )
     shapes = {

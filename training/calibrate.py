@@ -16,20 +16,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.bind_config import BindConfig
-from training.pairs import Pairs
+from training.pairs import Pairs, Rows
+from training.shares import likeliest
 from training.stage import stream
 
 DRAWN = 3000  # images, and as many sentences
+FALSE_REFUSED = (
+    0.95  # part of captions that `near` tells from images of a modality they are false of
+)
 LEVELS = (*np.linspace(0.0, 0.99, 34), 0.995, 0.998, 0.999, 0.9995, 0.9999)  # of the knots
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Gaps (M + 1, D), knots (2, K), the floor, and how well it parts what it was drawn between."""
+    """Gaps (M + 1, D), knots (2, K), what cosines say, and how well the floor parts sentences."""
 
     gaps: Tensor
     knots: Tensor
     floor: float
+    near: float
+    temperature: float
     inside: float  # part of captions whose best image is at or above the floor
     outside: float  # part of foreign sentences whose best image is below it
 
@@ -49,8 +55,26 @@ def measure(
     ]) * config.gap  # fmt: skip
     moved = functional.normalize(placed - gaps[torch.from_numpy(pairs.modality_of)], dim=1)
     images, said = pairs.drawn(stream(config, "calibrate", 0), DRAWN)
+    drawn = _Drawn(images, moved[images] @ captions[said].T, pairs.truth(images, said))
     floor, inside, outside = _floor(moved, captions[np.unique(said)], foreign)
-    return Measured(gaps, _knots(pairs, moved, captions, images, said), floor, inside, outside)
+    return Measured(
+        gaps=gaps,
+        knots=_knots(pairs, drawn),
+        floor=floor,
+        near=min(_near(pairs, drawn), floor),
+        temperature=likeliest(pairs, moved, captions),
+        inside=inside,
+        outside=outside,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Images (N,), cosines with a caption of each (N, N), and which are true, as in `Pairs`."""
+
+    images: Rows
+    cosines: Tensor
+    truth: Tensor
 
 
 def _gap(pairs: Pairs, placed: Tensor, captions: Tensor, modality: str | None) -> Tensor:
@@ -61,16 +85,13 @@ def _gap(pairs: Pairs, placed: Tensor, captions: Tensor, modality: str | None) -
     return (torch.stack(apart) * weights[:, None]).sum(dim=0) / weights.sum()
 
 
-def _knots(
-    pairs: Pairs, moved: Tensor, captions: Tensor, images: NDArray[np.intp],
-    said: NDArray[np.intp],
-) -> Tensor:  # fmt: skip
+def _knots(pairs: Pairs, drawn: _Drawn) -> Tensor:
     """Set cosines of images and captions that do not fit beside those of two unlike images.
 
     Images of one patient or one group are not unlike; both are taken as rare at the same level.
     """
-    wrong = pairs.truth(images, said) < 0
-    across = (moved[images] @ captions[said].T)[wrong].numpy()
+    images = drawn.images
+    across = drawn.cosines[drawn.truth < 0].numpy()
     vectors = functional.normalize(pairs.vectors[images], dim=1)
     owners = np.array([pairs.patients[row] or pairs.paths[row] for row in images])
     groups = pairs.group_of[images]
@@ -84,6 +105,21 @@ def _knots(
     knots = np.array([left[inner], np.maximum.accumulate(np.float32(right[first]))[inner]])
     ends = np.array([[-1.0], [-1.0]]), np.array([[1.0], [1.0]])
     return torch.from_numpy(np.concatenate([ends[0], knots, ends[1]], axis=1).astype(np.float32))
+
+
+def _near(pairs: Pairs, drawn: _Drawn) -> float:
+    """Find what the best cosine of a caption with images of a modality seldom reaches.
+
+    The modality is one of which no image is what the caption says; -1 where there is none.
+    """
+    modality_of = pairs.modality_of[drawn.images]
+    best = []
+    for modality in np.unique(modality_of):
+        mine = torch.from_numpy(modality_of == modality)
+        false = (drawn.truth[mine] < 0).all(dim=0)
+        best.append(drawn.cosines[mine][:, false].amax(dim=0).numpy())
+    every: NDArray[np.float32] = np.concatenate(best)
+    return float(np.quantile(every, FALSE_REFUSED)) if every.size else -1.0
 
 
 def _floor(moved: Tensor, captions: Tensor, foreign: Tensor) -> tuple[float, float, float]:

@@ -95,7 +95,8 @@ def accuracy(choice: Choice, right: Right, *, seed: int = 0) -> Accuracy:
     """Score what was told right (S, T) in S repetitions: their mean.
 
     Patients and, where there are several, repetitions are drawn anew; a class that a draw does not
-    bring does not count in it. The same seed draws the same.
+    bring does not count in it. The same seed draws the same for all methods of a choice, and other
+    numbers for each choice.
     """
     present, label = np.unique(choice.labels, return_inverse=True)
     member = label[:, None] == np.arange(len(present))
@@ -103,14 +104,14 @@ def accuracy(choice: Choice, right: Right, *, seed: int = 0) -> Accuracy:
     value = float((told.sum(axis=1) / member.sum(axis=0)).mean())
     drawn = None
     if len(np.unique(choice.units)) > 1:
-        drawn = _resampled(told.astype(np.float64), member, choice.units, seed)
+        random = np.random.default_rng([seed, *choice.name.encode()])
+        drawn = _resampled(told.astype(np.float64), member, choice.units, random)
     majority = float(choice.commonest in present) / len(present)
     return Accuracy(value, drawn, 1 / len(choice.classes), majority)
 
 
-def _resampled(told: Array, member: Right, units: Units, seed: int) -> Array:
+def _resampled(told: Array, member: Right, units: Units, random: np.random.Generator) -> Array:
     """Draw patients and repetitions of what was told right (S, T, C) anew: (RESAMPLES,)."""
-    random = np.random.default_rng(seed)
     repeated, count, classes = told.shape
     flat = told.transpose(1, 0, 2).reshape(count, repeated * classes)
     sums = resampled_sums(np.concatenate([flat, member], axis=1), units, random)

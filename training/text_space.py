@@ -31,6 +31,7 @@ from training.adapt import Adaptation, Reader, SentencePair, found_first, synony
 from training.bind import Binding, Sentences
 from training.bind_config import BindConfig
 from training.calibrate import measure
+from training.learned_words import learned_words
 from training.loop import Watcher
 from training.pairs import Pairs
 from training.stage import Stage, train_stage
@@ -210,6 +211,9 @@ class _Course:
             dim=config.dim,
             modalities=materials.pairs.modalities,
             floor=found.floor,
+            near=found.near,
+            temperature=found.temperature,
+            words=learned_words(materials.pairs),
             seed=config.seed,
             metrics={**self.metrics, **parted},
         )

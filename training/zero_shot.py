@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encoder.text_space import TextSpace
 from training.baselines import Matrix
@@ -24,9 +23,6 @@ from training.scores import unit_rows
 from training.tasks import Names, nothing_of
 
 FEW_SHOT_HEAD = "logistic regression"
-# Of cosines, for shares: where CLIP starts (arXiv:2103.00020 section 2.5). In a space bound to the
-# shipped encoder labels were likeliest at 0.05 for items that it was bound with, at 0.1 for others.
-TEMPERATURE = 0.07
 METRIC = "balanced accuracy"
 RULE = (
     "balanced accuracy of the eval items of each source, told into the classes of its train items; "
@@ -44,14 +40,6 @@ def label_vectors(space: TextSpace, labels: Sequence[str], facts: Facts) -> Matr
     """
     means = [space.texts(prompts(label, facts)).mean(axis=0) for label in labels]
     return unit_rows(np.stack(means))
-
-
-def shares(cosines: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Turn cosines with labels (..., K) into shares that sum to 1: softmax at TEMPERATURE."""
-    logits = np.asarray(cosines, dtype=np.float64) / TEMPERATURE
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    spread: NDArray[np.float64] = weights / weights.sum(axis=-1, keepdims=True)
-    return spread
 
 
 def zero_shot(name: str, embedded: Embedded, space: TextSpace, *, seed: int = 0) -> Findings:

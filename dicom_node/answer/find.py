@@ -18,7 +18,7 @@ from dicom_node.answer.question import Question, read_question
 from dicom_node.answer.response import Answers, Asked, Elements, SimilarResponder
 from dicom_node.answer.words import Sentence, example_of, similar_to_words
 from dicom_node.config import Answer, Scope
-from dicom_node.errors import NoTextSpace, NotIndexed, OutsideSpace, QueryRefused
+from dicom_node.errors import NoTextSpace, NotIndexed, QueryRefused
 from dicom_node.generation import Answering, Current
 from dicom_node.listener import failure, peer
 from index.attributes import ATTRIBUTES, Level
@@ -57,17 +57,12 @@ def find_similar(
 ) -> Answers:
     """Answer one C-FIND by example or by a sentence.
 
-    Raises as `similar_answers` but for `NotIndexed` and `OutsideSpace`.
+    Raises as `ask_similar` but for `NotIndexed`.
     """
     try:
-        asked = _ranked(
+        asked = ask_similar(
             identifier, service, sentence, is_listening=lambda: event.assoc.is_established
         )
-    except OutsideSpace as error:
-        # Success: viewers show an empty list, where a failure would be an error message.
-        log.info("query_outside_space", best=round(error.best, 3), source=peer(event))
-        yield failure(SUCCESS, "no case is what the words say"), None
-        return
     except NotIndexed as error:
         log.info(
             "query_without_vectors",
@@ -79,35 +74,24 @@ def find_similar(
             yield failure(NOT_INDEXED_YET, "the study is being indexed, ask again"), None
         return
     answered = yield from send_pending(event, case_answers(identifier, asked, service))
-    partial = bool(asked.question.text) and not asked.ranking.complete
-    log.info("query_answered", cases=answered, partial=partial, source=peer(event))
-    if partial:
-        yield failure(SUCCESS, "cases may be missing: some are not yet searched by words"), None
+    log.info("query_answered", cases=answered, source=peer(event))
+    if asked.comment:
+        # Success: viewers show a list, where a failure would be an error message.
+        yield failure(SUCCESS, asked.comment), None
 
 
-def similar_answers(
+def ask_similar(
     identifier: Identifier,
     service: FindService,
     sentence: str = "",
     *,
     is_listening: Callable[[], bool],
-) -> Iterator[tuple[int, Elements]]:
-    """Search, then return the cases one by one in rank order, each with its pending status.
+) -> Asked:
+    """Rank the cases by an example, by a sentence, or by both.
 
     Raises `QueryRefused` and `BadQuery`, `NotIndexed` for an example without vectors; for a
-    sentence `BadText`, `NoTextSpace` and `OutsideSpace`.
+    sentence `BadText` and `NoTextSpace`.
     """
-    asked = _ranked(identifier, service, sentence, is_listening=is_listening)
-    return case_answers(identifier, asked, service)
-
-
-def _ranked(
-    identifier: Identifier,
-    service: FindService,
-    sentence: str,
-    *,
-    is_listening: Callable[[], bool],
-) -> Asked:
     question, study_uid = _understood(identifier, service, sentence)
     if question.text:
         return _asked_in_words(question, study_uid, service)
@@ -121,7 +105,7 @@ def _ranked(
 def ask_in_words(identifier: Identifier, service: FindService) -> Asked:
     """Rank the cases by the sentence in the private block, and by the example if there is one.
 
-    Raises as `similar_answers`.
+    Raises as `ask_similar`.
     """
     question, study_uid = _understood(identifier, service, "")
     return _asked_in_words(question, study_uid, service)
@@ -157,10 +141,14 @@ def _asked_in_words(question: Question, study_uid: str, service: FindService) ->
         example = example_of(service.catalogue, part)
         sentence = Sentence(text=question.text, example=example, weight=service.word_weight)
     told = similar_to_words(answering.words, sentence, question.filters)
-    log.info("words_asked", characters=len(question.text), cases=len(told.ranking.cases))
-    if told.outside and told.best is not None:
-        raise OutsideSpace(told.best, answering.words.words.floor)
-    return Asked(question, study_uid, told.ranking, answering.words.words.version)
+    log.info(
+        "words_asked",
+        characters=len(question.text),
+        cases=len(told.ranking.cases),
+        verdict=None if told.judged is None else str(told.judged.verdict),
+    )
+    version = answering.words.words.version
+    return Asked(question, study_uid, told.ranking, version, told.judged)
 
 
 def _example_study(question: Question, catalogue: Catalogue) -> str:

@@ -16,6 +16,7 @@ from dicom_node.answer import private
 from dicom_node.answer.element import SPECIFIC_CHARACTER_SET, Element, Value
 from dicom_node.answer.identifier import LEVELS, MODALITIES_IN_STUDY, UNIQUE_KEYS, Identifier
 from dicom_node.answer.question import Question
+from dicom_node.answer.verdict import Judged
 from dicom_node.text import FREE_TEXT_VRS, character_set
 from index.attributes import ATTRIBUTES, Level
 from index.matches import Match
@@ -67,6 +68,7 @@ FILTERS = {
     "SeriesDescription": _WORDS.format("study"),
 }
 _LO_LENGTH = 64  # PS3.5 Table 6.2-1
+_PARTIAL = "cases may be missing: some are not yet searched by words"
 
 
 class Responder:
@@ -148,12 +150,27 @@ def _nothing(match: Match) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was compared with what: goes into every answer's private block."""
+    """What was compared with what: goes into every answer's private block.
+
+    `judged` says how far words were understood, None where there were none.
+    """
 
     question: Question
     study_instance_uid: str
     ranking: Ranking
     encoder: str
+    judged: Judged | None = None
+
+    @property
+    def comment(self) -> str:
+        """How far words were read and searched, in at most 64 characters that repeat none."""
+        read = "" if self.judged is None else self.judged.comment
+        if not self.question.text or self.ranking.complete:
+            return read
+        if not read:
+            return _PARTIAL
+        both = f"{read}; cases may be missing"
+        return both if len(both) <= _LO_LENGTH else read
 
 
 class SimilarResponder(Responder):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dicom_node.answer.query import Example, Filters, similar_to_vectors
+from dicom_node.answer.verdict import Judged, judge, judge_beside
 from dicom_node.errors import QueryRefused
 from dicom_node.words.space import Words, WordSearch
 from index.catalogue import Catalogue
@@ -29,14 +30,13 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a sentence has found: nothing where it is `outside` what the text space knows.
+    """What a sentence has found, and how far it was understood.
 
-    `best` is the best cosine of the sentence, None where there is no case to compare with.
+    `judged` is None where the words weigh nothing beside an example.
     """
 
     ranking: Ranking
-    best: float | None
-    outside: bool
+    judged: Judged | None
 
 
 def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -> Told:
@@ -55,17 +55,34 @@ def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -
         patient=PatientKey("") if example is None else example.patient,
     )
     ranking = similar_to_vectors(search.search, asked, plain)
-    nearest = ranking.cases
-    if example is not None:  # what the example is like says nothing of the words
-        alone = replace(asked, vectors=text)
-        nearest = similar_to_vectors(search.search, alone, replace(plain, k=1)).cases
-    best = nearest[0].score if nearest else None
-    outside = best is not None and best < search.words.floor
-    cases = [] if outside else _read(search.words, ranking.cases, sentence)
+    judged: Judged | None = None
+    if example is None:
+        judged = _judged(search, sentence.text, text, ranking)
+    elif sentence.weight:  # what the example is like says nothing of the words
+        alone = similar_to_vectors(search.search, replace(asked, vectors=text), replace(plain, k=1))
+        read = search.words.understanding(sentence.text)
+        judged = judge_beside(read, search.words, best=_best(alone))
+    answered = ranking.cases if judged is None or judged.has_cases else ()
     least = -np.inf if filters.minimum_score is None else filters.minimum_score
+    cases = _read(search.words, answered, sentence)
     kept = tuple(case for case in cases if case.score >= least)
     complete = ranking.complete and not search.lacking
-    return Told(replace(ranking, cases=kept, complete=complete), best, outside)
+    return Told(replace(ranking, cases=kept, complete=complete), judged)
+
+
+def _judged(search: WordSearch, sentence: str, text: Vectors, ranking: Ranking) -> Judged:
+    """Judge a sentence alone; filters may hide what it says, and that makes it no foreign one."""
+    words, best = search.words, _best(ranking)
+    read = words.understanding(sentence)
+    best_of_all = best
+    if not read.known and best is not None and best < words.floor:
+        everyone = Example(vectors=text, study_instance_uid="", patient=PatientKey(""))
+        best_of_all = _best(similar_to_vectors(search.search, everyone, Filters(k=1)))
+    return judge(read, words, best=best, best_of_all=best_of_all)
+
+
+def _best(ranking: Ranking) -> float | None:
+    return ranking.cases[0].score if ranking.cases else None
 
 
 def example_of(catalogue: Catalogue, study: StudyVectors) -> Example:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,7 @@ LabelsOption = Annotated[
 ]
 SpaceOption = Annotated[
     Path | None,
-    typer.Option("--space", help="Folder of a text space.", show_default="the shipped one"),
+    typer.Option("--space", help="Folder of a text space.", show_default="text.folder"),
 ]
 MAX_LABELS = 100
 MAX_LABEL_CHARACTERS = 200
@@ -47,8 +47,9 @@ def classify(
     A share is how likely the label is if one of them is right; whether one is, it does not say.
     """
     wanted = _labels(labels)
-    encoding = configured(config, None).encoder
-    opened = _opened(encoding, space)
+    settings = configured(config, None)
+    encoding, folder = settings.encoder, space or settings.text.folder
+    opened = _opened(encoding, Path(folder) if folder else None)
     _check_words(opened, wanted)
     clips, left_out = _classified(encoding, files, opened, wanted)
     if not clips:
@@ -139,7 +140,6 @@ def _clips(
     """Tell every clip of a series; all of them are asked with the words of its header."""
     from encoder.clip import Kind
     from training.facts import Facts
-    from training.zero_shot import shares
 
     header, found = series.header, []
     for clip in embedded.clips:
@@ -147,7 +147,6 @@ def _clips(
         words = said_of(facts)
         (image,) = space.images(clip.vector[None], [header.modality])
         cosines = words @ image
-        told = sorted(zip(labels, cosines, shares(cosines), strict=True), key=lambda one: -one[1])
         found.append(
             {
                 "clip": clip.sources[len(clip.sources) // 2],
@@ -157,14 +156,29 @@ def _clips(
                 "kind": clip.kind,
                 "frames": clip.frames,
                 "head": space.head_of(header.modality),
-                "outside": bool(cosines.max() < space.floor),
-                "labels": [
-                    {"label": label, "share": float(share), "cosine": float(cosine)}
-                    for label, cosine, share in told
-                ],
+                "far": bool(cosines.max() < space.near),
+                "labels": _told(space, labels, cosines),
             }
         )
     return found
+
+
+def _told(space: TextSpace, labels: list[str], cosines: Matrix) -> list[dict[str, Any]]:
+    """Lay labels out by their cosines (K,), the nearest first."""
+    from training.shares import shares
+
+    likely = shares(cosines, space.temperature)
+    return [
+        {
+            "label": label,
+            "share": float(share),
+            "cosine": float(cosine),
+            "not_learned": space.understanding(label).unknown,
+        }
+        for label, cosine, share in sorted(
+            zip(labels, cosines, likely, strict=True), key=lambda one: -one[1]
+        )
+    ]
 
 
 def _nothing(left_out: list[LeftOut]) -> Exception:
@@ -180,7 +194,8 @@ def _print(
         print_json(
             {
                 "space_id": space.space_id,
-                "floor": space.floor,
+                "near": space.near,
+                "temperature": space.temperature,
                 "clips": clips,
                 "left_out": [{"what": one.name, "reason": one.reason} for one in left_out],
             }
@@ -190,17 +205,30 @@ def _print(
         print_table("Labels by their share, the likeliest first", _COLUMNS, rows)
         for one in left_out:
             typer.echo(f"left out: {one.name}: {one.reason}", err=True)
+    for remark in _remarks(space, clips):
+        typer.echo(remark, err=True)
+
+
+def _remarks(space: TextSpace, clips: list[dict[str, Any]]) -> Iterator[str]:
+    """Say which labels were not learned, and what of each clip makes its answer doubtful."""
+    for one in clips[0]["labels"]:
+        if one["not_learned"]:
+            yield f"Label {one['label']}: not learned: {', '.join(one['not_learned'])}."
     for clip in clips:
+        name, best = _name(clip), clip["labels"][0]
         if not clip["head"]:
-            said = f"{clip['modality'] or 'no modality'} was not bound to words: {_name(clip)} is"
-            typer.echo(f"{said} read by what all others have in common.", err=True)
-        if clip["outside"]:
-            best = clip["labels"][0]["cosine"]
-            typer.echo(
-                f"No label fits {_name(clip)}: the best cosine is {best:.3f}, below the floor of "
-                f"the space, {space.floor:.3f}.",
-                err=True,
+            modality = clip["modality"] or "no modality"
+            yield (
+                f"{modality} was not bound to words: {name} is read by what all others have in "
+                "common."
             )
+        if clip["far"]:
+            yield (
+                f"No label fits {name}: the best cosine is {best['cosine']:.3f}, at least "
+                f"{space.near:.3f} is needed."
+            )
+        elif not space.understanding(best["label"]).known:
+            yield f"What {name} is told says little: no word of {best['label']} was learned."
 
 
 def _rows(clip: dict[str, Any]) -> list[tuple[object, ...]]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.answer.query import Filters
+from dicom_node.answer.verdict import Verdict
 from dicom_node.cli.filters import (
     AgeOption,
     BodyPartOption,
@@ -112,8 +113,8 @@ def _answer(parts: Parts, asked: Asked, filters: Filters, *, json: bool) -> None
     finally:
         parts.close()
     _print(found, in_words=bool(asked.text), json=json)
-    if found.outside is not None:
-        typer.echo(f"similis: {found.outside}", err=True)
+    for remark in found.judged.remarks() if found.judged is not None else ():
+        typer.echo(f"similis: {remark}", err=True)
     if not found.ranking.complete:
         typer.echo("Cases may be missing: some have no vectors yet.", err=True)
     if not model.trained:
@@ -151,17 +152,24 @@ def _region(slice_number: int | None, box: str) -> Region | None:
 
 
 def _print(found: Found, *, in_words: bool, json: bool) -> None:
-    """Print cases; of words also whether they were outside the space."""
+    """Print cases; of words also how far they were understood, null where they weigh nothing."""
     ranking = found.ranking
     if json:
         told = {"model_id": ranking.model_id, "complete": ranking.complete}
         told["cases"] = [asdict(c) for c in ranking.cases]
-        print_json(told | ({"outside_space": found.outside is not None} if in_words else {}))
+        print_json(told | (_judged(found) if in_words else {}))
         return
     if not ranking.cases:
         typer.echo("No similar case found.")
         return
     print_table("Similar cases", _COLUMNS, [_row(case) for case in ranking.cases])
+
+
+def _judged(found: Found) -> dict[str, object]:
+    if found.judged is None:
+        return {"outside_space": False, "words": None}
+    outside = found.judged.verdict is Verdict.OUTSIDE
+    return {"outside_space": outside, "words": found.judged.told()}
 
 
 def _row(case: Case) -> tuple[object, ...]:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.answer.query import Example, Filters, similar_to_examples, similar_to_study
+from dicom_node.answer.verdict import Judged
 from dicom_node.answer.words import Sentence, example_of, similar_to_words
-from dicom_node.errors import NotKnown, NotUnderstood, OutsideSpace, SimilisError
+from dicom_node.errors import NotKnown, NotUnderstood, SimilisError
 from dicom_node.generation import Answering, answering_model, open_answering, start_workers
 from dicom_node.operate.example import embed_examples
 from dicom_node.operate.sources import files_below
@@ -38,10 +39,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The cases; none, and why, for words `outside` the text space."""
+    """The cases, and how far words were understood if there were any that count."""
 
     ranking: Ranking
-    outside: OutsideSpace | None = None
+    judged: Judged | None = None
 
 
 def ask(parts: Parts, asked: Asked, filters: Filters) -> Found:
@@ -63,13 +64,11 @@ def ask(parts: Parts, asked: Asked, filters: Filters) -> Found:
 
 
 def _in_words(parts: Parts, asked: Asked, filters: Filters) -> Found:
+    search = open_words(parts)  # before an example is embedded in vain
     example = _example(parts, asked.example)
-    search = open_words(parts)
     weight = parts.config.text.weight if asked.weight is None else asked.weight
     told = similar_to_words(search, Sentence(asked.text, example, weight), filters)
-    if told.outside and told.best is not None:
-        return Found(told.ranking, OutsideSpace(told.best, search.words.floor))
-    return Found(told.ranking)
+    return Found(told.ranking, told.judged)
 
 
 def _example(parts: Parts, asked: Files | str | None) -> Example | None:

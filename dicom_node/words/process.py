@@ -19,6 +19,7 @@ from dicom_node.receive.child import Child
 from dicom_node.receive.launch import launch
 from dicom_node.receive.turns import Caller
 from encoder.errors import BadText
+from encoder.lexicon import Understood
 from index.vectors import Vectors
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ class TextProcess(Child):
         self.version = str(said["version"])
         self.dim = int(said["dim"])
         self.floor = float(said["floor"])
+        self.near = float(said["near"])
         log.info("text_process_started", space=self.version)
 
     def texts(self, sentences: Sequence[str]) -> Vectors:
@@ -60,6 +62,17 @@ class TextProcess(Child):
         if isinstance(found, BadText):
             raise found
         return found
+
+    def understanding(self, sentence: str) -> Understood:
+        """Say which words of a sentence were learned."""
+
+        def understand(reply: dict[str, Any], _: bytes) -> Understood:
+            known, unknown, negated = (
+                tuple(map(str, reply[name])) for name in ("known", "unknown", "negated")
+            )
+            return Understood(known, unknown, negated, bool(reply["together"]))
+
+        return self._ask({"understanding": sentence}, understand, _SENTENCE)
 
     def images(self, vectors: Vectors, modalities: Sequence[str]) -> Vectors:
         """Turn vectors (N, C) of the image encoder into unit rows (N, D)."""

@@ -26,7 +26,7 @@ def serve(connection: Connection, folder: Path, *, memory_mb: int) -> None:
     except EncoderError as error:
         say(connection, {"error": str(error)})
         return
-    say(connection, {**asdict(row_of(space)), "floor": space.floor})
+    say(connection, {**asdict(row_of(space)), "floor": space.floor, "near": space.near})
     answer_requests(connection, lambda request, sent: _answer(space, request, sent))
 
 
@@ -38,6 +38,8 @@ def _answer(
     if "images" in request:
         rows = np.frombuffer(vectors, np.float32).reshape(len(request["images"]), -1)
         return {}, space.images(rows, request["images"]).tobytes()
+    if "understanding" in request:
+        return asdict(space.understanding(request["understanding"])), b""
     try:
         return {}, space.texts(request["texts"]).tobytes()
     except BadText as error:

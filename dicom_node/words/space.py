@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.config import Text
+from encoder.lexicon import Understood
 from index.search import Search
 from index.space import Space
 from index.vectors import VectorIndex, Vectors
@@ -18,7 +19,7 @@ from index.vectors import VectorIndex, Vectors
 class Words(Protocol):
     """A text space: `encoder.text_space.TextSpace`, or the process that has one.
 
-    A best cosine of text and image below `floor` says that a sentence is outside the space.
+    `near` and `floor` are the best cosines that a sentence of learned words needs, and of others.
     """
 
     space_id: str
@@ -27,6 +28,10 @@ class Words(Protocol):
     version: str
     dim: int
     floor: float
+    near: float
+
+    def understanding(self, sentence: str) -> Understood:
+        """Say which words of a sentence were learned."""
 
     def texts(self, sentences: Sequence[str]) -> Vectors:
         """Turn sentences into unit rows (N, D); raises `encoder.errors.BadText`."""

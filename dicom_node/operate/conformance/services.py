@@ -180,12 +180,14 @@ def _words() -> Section:
             is an ordinary one.
 
             The score is the cosine that two unrelated images have as rarely as words and image have
-            theirs. Where the best case is less than the text space asks for, there is no match, and
-            the final response is success with an Error Comment. A text without a word, not in Latin
-            letters, or too long is refused; control characters are left out. No word of a query is
-            logged or kept. A node without a text space of its encoder refuses words. While vectors
-            for words are still being made, the final response is success with an Error Comment that
-            cases may be missing.
+            theirs. The text space knows the words that it was made with. Where others are among
+            them, a negation, or words of different modalities, the matches are doubtful; the more
+            words are unknown, the nearer the best case has to be, else there is no match. Beside an
+            example words take no match away. The final response then is success with an Error
+            Comment, which repeats no word; so it is while vectors for words are still being made,
+            when cases may be missing. A text without a word, not in Latin letters, or too long is
+            refused; control characters are left out. No word of a query is logged or kept. A node
+            without a text space of its encoder refuses words.
             """
         ),
     )

@@ -37,7 +37,7 @@ _FIND = (
     (
         SUCCESS,
         "success",
-        "there are no more matches; Error Comment: none is what the words say, or some may be "
+        "there are no more matches; Error Comment: how words were read, or that cases may be "
         "missing since their vectors for words are still being made",
     ),
     (response.PENDING, "pending", "a match"),

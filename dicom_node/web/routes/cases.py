@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import HTTPException
 from pydantic import BaseModel
 
+from dicom_node.answer.verdict import Judged, Verdict
 from dicom_node.errors import QueryRefused
 from dicom_node.web.accept import Range
 from dicom_node.web.dicom_json import DATA_SETS, MEDIA_TYPE
@@ -44,11 +45,26 @@ class SimilarCase:
     near_duplicates: tuple[str, ...]
 
 
+class WordsJudged(BaseModel):
+    """How far the words of a question were understood; words that were not are those of the asker.
+
+    Only "inside" and "doubtful" have cases; below `needed_cosine` none is what the words say.
+    """
+
+    verdict: Verdict
+    not_learned: tuple[str, ...]
+    negated: tuple[str, ...]
+    learned_together: bool
+    best_cosine: float | None
+    needed_cosine: float
+    remarks: tuple[str, ...]
+
+
 class SimilarCases(BaseModel):
     """The cases in rank order, and which encoder or text space ranked them.
 
-    `outside_space`: there are none, for words that are like nothing that is kept. Not `complete`:
-    some kept studies were not searched, since their vectors are still being made.
+    `outside_space`: there are none, for words that were never learned and are like nothing kept.
+    Not `complete`: some kept studies were not searched, since their vectors are still being made.
     """
 
     model_id: str
@@ -56,6 +72,7 @@ class SimilarCases(BaseModel):
     cases: list[SimilarCase]
     outside_space: bool = False
     complete: bool = True
+    words: WordsJudged | None = None
 
 
 def chosen(accepted: tuple[Range, ...], wanted: WantedFields) -> str:
@@ -73,10 +90,20 @@ def chosen(accepted: tuple[Range, ...], wanted: WantedFields) -> str:
     raise HTTPException(406, f"cases are {_JSON} or {MEDIA_TYPE}")
 
 
-def cases_of(ranking: Ranking, encoder: str) -> SimilarCases:
-    """Return a ranking as it is told in JSON."""
+def cases_of(ranking: Ranking, encoder: str, judged: Judged | None = None) -> SimilarCases:
+    """Return a ranking as it is told in JSON, and how far its words were understood."""
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
     return SimilarCases(
-        model_id=ranking.model_id, encoder=encoder, cases=cases, complete=ranking.complete
+        model_id=ranking.model_id,
+        encoder=encoder,
+        cases=cases,
+        complete=ranking.complete,
+        outside_space=judged is not None and judged.verdict is Verdict.OUTSIDE,
+        words=None if judged is None else WordsJudged(**judged.told()),
     )
+
+
+def warning_of(comment: str) -> dict[str, str]:
+    """Return the header that says how far words were understood; it repeats none of them."""
+    return {"Warning": f'299 similis "{comment}"'} if comment else {}

@@ -2,28 +2,24 @@
 
 from typing import Annotated
 
-import structlog
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from dicom_node.answer import private
 from dicom_node.answer.element import dataset_of
 from dicom_node.answer.find import ask_in_words, case_answers
-from dicom_node.errors import NoTextSpace, OutsideSpace, QueryRefused
+from dicom_node.errors import QueryRefused
 from dicom_node.text import is_uid
 from dicom_node.web.accept import Accepted
 from dicom_node.web.dicom_json import MEDIA_TYPE, DicomJson, as_json
 from dicom_node.web.failures import responses
-from dicom_node.web.routes.cases import CASES, SimilarCases, cases_of, chosen
+from dicom_node.web.routes.cases import CASES, SimilarCases, cases_of, chosen, warning_of
 from dicom_node.web.routes.similar import WantedFields, asked
 from dicom_node.web.service import Service
 from encoder.wordpiece import MAX_CHARACTERS
 from index.attributes import Level
 
 router = APIRouter(tags=["similar"])
-log = structlog.get_logger()
-
-_PARTIAL = {"Warning": '299 similis "cases may be missing: some are not yet searched by words"'}
 
 
 class WantedInWords(WantedFields):
@@ -41,9 +37,9 @@ def similar_to_words(
 ) -> SimilarCases | DicomJson:
     """Rank the kept studies by likeness to a sentence; nothing of it is kept or logged.
 
-    The answer is `application/json` unless `application/dicom+json` is preferred. Words that are
-    like nothing that is kept have no cases: `outside_space` is true, or there is a Warning. 501
-    where the node has no text space, 503 with Retry-After where words cannot be read now.
+    The answer is `application/json` unless `application/dicom+json` is preferred. How far the words
+    were understood stands in `words`, or in a Warning. 501 where the node has no text space, 503
+    with Retry-After where words cannot be read now.
     """
     media_type = chosen(accepted, wanted)
     if not wanted.text.strip():
@@ -54,25 +50,9 @@ def similar_to_words(
     if wanted.study:
         example[private.QUERY_STUDY] = wanted.study
     identifier = asked(Level.STUDY, wanted, example)
-    try:
-        found = ask_in_words(identifier, service.find)
-    except OutsideSpace as outside:
-        log.info("query_outside_space", best=round(outside.best, 3))
-        return _nothing(service, str(outside), media_type)
+    found = ask_in_words(identifier, service.find)
     if media_type == MEDIA_TYPE:
         answers = case_answers(identifier, found, service.find)
-        told = [as_json(dataset_of(answer)) for _, answer in answers]
-        return DicomJson(told, headers=None if found.ranking.complete else _PARTIAL)
-    return cases_of(found.ranking, found.encoder)
-
-
-def _nothing(service: Service, sentence: str, media_type: str) -> SimilarCases | DicomJson:
-    if media_type == MEDIA_TYPE:
-        return DicomJson([], headers={"Warning": f'299 similis "{sentence}"'})
-    search = service.find.current().words
-    if search is None:
-        raise NoTextSpace
-    words = search.words
-    return SimilarCases(
-        model_id=words.space_id, encoder=words.version, cases=[], outside_space=True
-    )
+        sets = [as_json(dataset_of(answer)) for _, answer in answers]
+        return DicomJson(sets, headers=warning_of(found.comment))
+    return cases_of(found.ranking, found.encoder, found.judged)

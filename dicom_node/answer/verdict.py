@@ -1,0 +1,140 @@
+"""How far the words of a question can be trusted, and how each door says so.
+
+Owns: `Verdict` and its limits, the remarks. Does not own: which words were learned
+(`encoder.lexicon`), what is searched (`words`). Remarks repeat words of the question: they go to
+whoever asked and into no log; `comment` repeats none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from encoder.lexicon import Understood
+
+_COMMENT_LENGTH = 64  # of VR LO (PS3.5 section 6.2)
+
+
+class Verdict(StrEnum):
+    """What becomes of a question in words; the last two are answered with no case."""
+
+    INSIDE = "inside"  # every word was learned as it is said
+    DOUBTFUL = "doubtful"  # there are cases, but some of the words count for nothing
+    FAR = "far"  # none of the cases that are asked for is near the words
+    OUTSIDE = "outside"  # no word was learned, and nothing that is kept is near them
+
+
+class Limits(Protocol):
+    """The best cosines that a sentence needs: of words that were learned, and of others."""
+
+    near: float
+    floor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict and its reasons; the `best` cosine, None without a case, and what was `needed`."""
+
+    verdict: Verdict
+    understood: Understood
+    best: float | None
+    needed: float
+
+    @property
+    def has_cases(self) -> bool:
+        """Say whether cases are answered."""
+        return self.verdict in (Verdict.INSIDE, Verdict.DOUBTFUL)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Say what whoever asked should know, in words of the question."""
+        return tuple(self._remarks())
+
+    def told(self) -> dict[str, Any]:
+        """Return all of it as plain values, for answers in JSON."""
+        known = asdict(self.understood)
+        return {
+            "verdict": self.verdict,
+            "not_learned": known["unknown"],
+            "negated": known["negated"],
+            "learned_together": known["together"],
+            "best_cosine": None if self.best is None else round(self.best, 6),
+            "needed_cosine": round(self.needed, 6),
+            "remarks": self.remarks(),
+        }
+
+    @property
+    def comment(self) -> str:
+        """The same without a word of the question, in at most 64 characters; empty if nothing."""
+        if self.verdict is Verdict.OUTSIDE:
+            return "words were never learned: name the modality and the body part"
+        if self.verdict is Verdict.FAR:
+            return "no case asked for is near these words"
+        said = ""
+        for part in self._counts():
+            longer = f"{said}; {part}" if said else part
+            said = longer if len(longer) <= _COMMENT_LENGTH else said
+        return said
+
+    def _counts(self) -> Iterator[str]:
+        if count := len(self.understood.unknown):
+            yield f"{count} {'word was' if count == 1 else 'words were'} not learned"
+        if self.understood.negated:
+            yield "negation is not understood"
+        if not self.understood.together:
+            yield "words of several modalities"
+        if self._is_far:
+            yield "no case asked for is near these words"
+
+    @property
+    def _is_far(self) -> bool:
+        return self.best is not None and self.best < self.needed
+
+    def _remarks(self) -> Iterator[str]:
+        if self._is_far:
+            cosines = f"best cosine {self.best:.3f}, at least {self.needed:.3f} is needed"
+            what = "no case asked for is near these words"
+            if self.verdict is Verdict.OUTSIDE:
+                what = "these words are outside what the text space learned"
+            yield f"{what} ({cosines})"
+        if self.understood.unknown:
+            yield f"not learned: {', '.join(self.understood.unknown)}"
+        if self.understood.negated:
+            yield f"negation is not understood: {', '.join(self.understood.negated)}"
+        if not self.understood.together:
+            yield "these words were learned of different modalities, never all of one"
+        if self.verdict is Verdict.OUTSIDE:
+            yield (
+                'name the modality and the body part, as in "chest x-ray with pneumonia"; '
+                "only English is understood"
+            )
+
+
+def judge(
+    understood: Understood, limits: Limits, *, best: float | None, best_of_all: float | None
+) -> Judged:
+    """Judge a sentence by its words and its best cosine: of the cases asked for, and of all kept.
+
+    The more of its words were never learned, the nearer the best case has to be.
+    """
+    needed = _needed(understood, limits)
+    verdict = Verdict.INSIDE if understood.is_whole else Verdict.DOUBTFUL
+    if best is not None and best < needed:
+        verdict = Verdict.FAR
+        if not understood.known and (best_of_all is None or best_of_all < needed):
+            verdict = Verdict.OUTSIDE
+    return Judged(verdict, understood, best, needed)
+
+
+def judge_beside(understood: Understood, limits: Limits, *, best: float | None) -> Judged:
+    """Judge a sentence that goes with an example: its cases stay, whatever the words."""
+    needed = _needed(understood, limits)
+    is_near = best is None or best >= needed
+    verdict = Verdict.INSIDE if understood.is_whole and is_near else Verdict.DOUBTFUL
+    return Judged(verdict, understood, best, needed)
+
+
+def _needed(understood: Understood, limits: Limits) -> float:
+    """Go from `near` to `floor` by the share of the words that were never learned."""
+    unknown, known = len(understood.unknown), len(understood.known)
+    share = unknown / (unknown + known) if known else 1.0
+    return limits.near + (limits.floor - limits.near) * share

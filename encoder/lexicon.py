@@ -1,0 +1,115 @@
+"""Which words of a sentence a text space has learned, and which it can only guess at.
+
+Owns: what counts as a content word, one form of singular and plural, cues of negation,
+`Understood`. Does not own: abbreviations and British spellings (`abbreviations`), which words were
+learned (`training.learned_words` finds them), what is answered (`dicom_node`).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from encoder.abbreviations import write_out
+
+# Modality to the words that captions of its images taught, in one form; "no X" for a negated one.
+Learned = Mapping[str, frozenset[str]]
+
+_WORD = re.compile(r"[^\W\d_][^\W_]+")  # from a letter on, two characters at least
+_NEGATED = "no "  # before a word, in what was learned: "no contrast"
+# Words of grammar, of asking and of doubt: what they say of an image cannot be learned.
+_STOP_WORDS = (
+    "a about after again all also am an and any are around as at be because been before being "
+    "between both but by can case compatible concerning consistent could did do does done due "
+    "during each either evidence exam examination example few find finding for from get give had "
+    "has have having he her him his how if in indicate indicating into is it its kind like likely "
+    "look looking looks made make many may me might more most much my of off on one only or other "
+    "our out over own patient per please possible possibly presence present presenting probable "
+    "probably question sample same search see seen shall she should show showing shown shows sign "
+    "similar so some study such suggest suggesting suggestive suspected suspicion suspicious than "
+    "that the their them then there these they thing this those through to too typical under up "
+    "upon us using very visible was we were what when where which while who whose why will with "
+    "within would you your"
+)
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+_CUES: tuple[tuple[str, ...], ...] = (
+    ("absence", "of"), ("absent",), ("absence",), ("denies",), ("exclude",), ("excluded",),
+    ("excludes",), ("excluding",), ("except",), ("free", "of"), ("lack", "of"), ("lacking",),
+    ("lacks",), ("negative", "for"), ("neither",), ("never",), ("no",), ("non",), ("none",),
+    ("nor",), ("not",), ("rule", "out"), ("ruled", "out"), ("without",),
+)  # fmt: skip
+_CONTRACTED = re.compile(r"\w+n[\u2019']t\b")  # "don't", "isn't"
+_PLURALS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("shes", "sh"), ("ches", "ch"))
+_NO_PLURALS = ("ss", "us", "is")
+_SHORTEST_PLURAL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """The content words of a sentence, each once, abbreviations written out.
+
+    `known` were learned, `unknown` never were; `negated` are cues of negation before words that
+    were not learned so. `together` says that some modality has all the known ones.
+    """
+
+    known: tuple[str, ...]
+    unknown: tuple[str, ...]
+    negated: tuple[str, ...]
+    together: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether the sentence holds nothing that was not learned as it is said."""
+        return bool(self.known) and self.together and not self.unknown and not self.negated
+
+
+def understood(sentence: str, learned: Learned) -> Understood:
+    """Read a sentence by the words that were learned."""
+    known: dict[str, frozenset[str]] = {}
+    unknown: dict[str, None] = {}
+    negated: dict[str, None] = {}
+    for word, cue in _content(sentence):
+        modalities = _with(form(word, cue), learned)
+        if cue and not modalities:
+            negated[cue] = None
+            modalities = _with(form(word, ""), learned)
+        if modalities:
+            known[word] = modalities
+        elif word:
+            unknown[word] = None
+    together = not known or bool(frozenset.intersection(*known.values()))
+    return Understood(tuple(known), tuple(unknown), tuple(negated), together)
+
+
+def _with(form: str, learned: Learned) -> frozenset[str]:
+    """Name the modalities whose captions had a word."""
+    return frozenset(modality for modality, words in learned.items() if form in words)
+
+
+def forms(caption: str) -> frozenset[str]:
+    """Return the content words that a caption teaches, in one form."""
+    return frozenset(form(word, cue) for word, cue in _content(caption) if word)
+
+
+def form(word: str, cue: str) -> str:
+    """Bring singular and plural of a word in lower case to one form, marked where it is negated."""
+    mark = _NEGATED if cue else ""
+    if len(word) < _SHORTEST_PLURAL or not word.endswith("s") or word.endswith(_NO_PLURALS):
+        return mark + word
+    ending, one = next((each for each in _PLURALS if word.endswith(each[0])), ("s", ""))
+    return mark + word.removesuffix(ending) + one
+
+
+def _content(sentence: str) -> Iterator[tuple[str, str]]:
+    """Yield content words with the cue that negates each, or none; a last cue without a word."""
+    words = _WORD.findall(write_out(_CONTRACTED.sub("not", sentence)))
+    place, cue = 0, ""
+    while place < len(words):
+        found = next((c for c in _CUES if tuple(words[place : place + len(c)]) == c), ())
+        if found:
+            cue = " ".join(found)
+        elif STOP_WORDS.isdisjoint((words[place], form(words[place], ""))):
+            yield words[place], cue
+            cue = ""
+        place += len(found) or 1
+    if cue:
+        yield "", cue

@@ -1,0 +1,96 @@
+"""What becomes of a sentence by its words and its best cosine, and what each door says."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.answer.verdict import Judged, Verdict, judge, judge_beside
+from encoder.lexicon import Understood
+
+
+@dataclass(frozen=True)
+class Limits:
+    near: float = 0.3
+    floor: float = 0.5
+
+
+WHOLE = Understood(("chest",), (), (), together=True)
+HALF = Understood(("chest",), ("lobe",), (), together=True)
+FOREIGN = Understood((), ("dog",), (), together=True)
+NEGATED = Understood(("chest",), (), ("no",), together=True)
+APART = Understood(("chest", "polyp"), (), (), together=False)
+COSINES = st.floats(-1, 1)
+WORDS = st.lists(st.text(min_size=1), max_size=200).map(tuple)
+
+
+@pytest.mark.parametrize(
+    ("read", "best", "best_of_all", "verdict"),
+    [
+        (WHOLE, 0.31, 0.31, Verdict.INSIDE),
+        (WHOLE, 0.29, 0.9, Verdict.FAR),
+        (HALF, 0.41, 0.41, Verdict.DOUBTFUL),
+        (HALF, 0.39, 0.39, Verdict.FAR),
+        (NEGATED, 0.31, 0.31, Verdict.DOUBTFUL),
+        (APART, 0.31, 0.31, Verdict.DOUBTFUL),
+        (FOREIGN, 0.51, 0.51, Verdict.DOUBTFUL),
+        (FOREIGN, 0.49, 0.49, Verdict.OUTSIDE),
+        (FOREIGN, 0.49, 0.51, Verdict.FAR),
+        (WHOLE, None, None, Verdict.INSIDE),
+        (FOREIGN, None, None, Verdict.DOUBTFUL),
+    ],
+)
+def test_a_sentence_is_judged_by_its_words_and_by_the_nearest_case(
+    read: Understood, best: float | None, best_of_all: float | None, verdict: Verdict
+) -> None:
+    assert judge(read, Limits(), best=best, best_of_all=best_of_all).verdict is verdict
+
+
+@given(st.sampled_from([WHOLE, HALF, NEGATED, APART, FOREIGN]), COSINES)
+def test_beside_an_example_words_take_no_case_away(read: Understood, best: float) -> None:
+    judged = judge_beside(read, Limits(), best=best)
+
+    assert judged.has_cases
+    assert (judged.verdict is Verdict.INSIDE) == (read is WHOLE and best >= Limits.near)
+    assert (judged.verdict is Verdict.INSIDE) == (judged.remarks() == ())
+
+
+@given(WORDS, WORDS, WORDS, st.booleans(), COSINES, COSINES)
+def test_a_comment_fits_its_element_and_repeats_no_word(
+    known: tuple[str, ...],
+    unknown: tuple[str, ...],
+    negated: tuple[str, ...],
+    together: bool,
+    best: float,
+    best_of_all: float,
+) -> None:
+    marked = tuple(f"§{word}" for word in unknown)
+    read = Understood(known, marked, negated, together)
+
+    comment = judge(read, Limits(), best=best, best_of_all=best_of_all).comment
+
+    assert len(comment) <= 64
+    assert "§" not in comment
+
+
+def test_remarks_name_the_words_of_the_question() -> None:
+    doubtful = Understood(("chest", "polyp"), ("lobe", "opacity"), ("without",), together=False)
+
+    judged = judge(doubtful, Limits(), best=0.45, best_of_all=0.45)
+
+    assert judged.remarks() == (
+        "not learned: lobe, opacity",
+        "negation is not understood: without",
+        "these words were learned of different modalities, never all of one",
+    )
+    assert judged.comment == "2 words were not learned; negation is not understood"
+
+
+def test_what_is_outside_says_what_to_do() -> None:
+    judged = judge(FOREIGN, Limits(), best=0.2, best_of_all=0.2)
+
+    assert judged.remarks()[0].endswith("(best cosine 0.200, at least 0.500 is needed)")
+    assert "only English is understood" in judged.remarks()[-1]
+    assert isinstance(judged, Judged)
+    assert judged.told()["needed_cosine"] == 0.5
