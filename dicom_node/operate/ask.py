@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.answer.query import Example, Filters, similar_to_examples, similar_to_study
-from dicom_node.answer.words import Sentence, example_of, similar_to_words
+from dicom_node.answer.words import Beside, Sentence, example_of, similar_to_words
 from dicom_node.errors import NotKnown, NotUnderstood, OutsideSpace, SimilisError
 from dicom_node.generation import Answering, answering_model, open_answering, start_workers
 from dicom_node.operate.example import embed_examples
@@ -38,9 +38,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The cases; none, and why, for words `outside` the text space."""
+    """The cases, by words if `in_words`; none, and why, for words `outside` the text space."""
 
     ranking: Ranking
+    in_words: bool = False
     outside: OutsideSpace | None = None
 
 
@@ -50,7 +51,7 @@ def ask(parts: Parts, asked: Asked, filters: Filters) -> Found:
     Raises `NotKnown` for an unknown study, `NotUnderstood` for files without a clip, else as
     `embed_examples`; for words as `open_words`, and `BadText`.
     """
-    if asked.text:
+    if asked.text and (asked.example is None or _weight(parts, asked)):
         return _in_words(parts, asked, filters)
     if isinstance(asked.example, Files):
         wanted, unwanted = _embedded(parts, asked.example)
@@ -63,19 +64,24 @@ def ask(parts: Parts, asked: Asked, filters: Filters) -> Found:
 
 
 def _in_words(parts: Parts, asked: Asked, filters: Filters) -> Found:
-    example = _example(parts, asked.example)
     search = open_words(parts)
-    weight = parts.config.text.weight if asked.weight is None else asked.weight
-    told = similar_to_words(search, Sentence(asked.text, example, weight), filters)
+    beside = None
+    if asked.example is not None:
+        example = _example(parts, asked.example)
+        beside = Beside(example, _opened(parts).search, _weight(parts, asked))
+    told = similar_to_words(search, Sentence(asked.text, beside), filters)
     if told.outside and told.best is not None:
-        return Found(told.ranking, OutsideSpace(told.best, search.words.floor))
-    return Found(told.ranking)
+        outside = OutsideSpace(told.best, search.words.floor)
+        return Found(told.ranking, True, outside)
+    return Found(told.ranking, True)
 
 
-def _example(parts: Parts, asked: Files | str | None) -> Example | None:
-    """Return the one example that words go with, if there is one."""
-    if asked is None:
-        return None
+def _weight(parts: Parts, asked: Asked) -> float:
+    return parts.config.text.weight if asked.weight is None else asked.weight
+
+
+def _example(parts: Parts, asked: Files | str) -> Example:
+    """Return the one example that words go with."""
     if isinstance(asked, Files):
         wanted, _ = _embedded(parts, asked)
         if len(wanted) > 1:

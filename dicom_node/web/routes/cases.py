@@ -47,13 +47,13 @@ class SimilarCase:
 class SimilarCases(BaseModel):
     """The cases in rank order, and which encoder or text space ranked them.
 
-    `outside_space`: there are none, for words that are like nothing that is kept.
+    `outside_space` is told of words: there are no cases, for they are like nothing that is kept.
     """
 
     model_id: str
     encoder: str
     cases: list[SimilarCase]
-    outside_space: bool = False
+    outside_space: bool | None = None
 
 
 def chosen(accepted: tuple[Range, ...], wanted: WantedFields) -> str:
@@ -71,8 +71,8 @@ def chosen(accepted: tuple[Range, ...], wanted: WantedFields) -> str:
     raise HTTPException(406, f"cases are {_JSON} or {MEDIA_TYPE}")
 
 
-def cases_of(ranking: Ranking, encoder: str) -> SimilarCases:
-    """Return a ranking as it is told in JSON."""
+def cases_of(ranking: Ranking, encoder: str, **words: bool) -> SimilarCases:
+    """Return a ranking as it is told in JSON, and what is told of `words`."""
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
-    return SimilarCases(model_id=ranking.model_id, encoder=encoder, cases=cases)
+    return SimilarCases(model_id=ranking.model_id, encoder=encoder, cases=cases, **words)
