@@ -1,6 +1,8 @@
 """`similis similar`: which kept cases look like a study or files, or are what words say?"""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
@@ -111,7 +113,7 @@ def _answer(parts: Parts, asked: Asked, filters: Filters, *, json: bool) -> None
         found = ask(parts, asked, filters)
     finally:
         parts.close()
-    _print(found, in_words=bool(asked.text), json=json)
+    _print(found, json=json)
     if found.outside is not None:
         typer.echo(f"similis: {found.outside}", err=True)
     if not model.trained:
@@ -124,6 +126,8 @@ def _asked(
     """Return what cases are to be like, or to be; refuse what does not go together."""
     if not text.strip() and (text or not example):
         raise typer.BadParameter("give an example, or what the cases are to be by --text")
+    if weight is not None and not (example and text):
+        raise typer.BadParameter("--text-weight is the share of --text beside an example")
     if not example and (region is not None or unlike):
         raise typer.BadParameter("a slice, a box and --not go with an example")
     asked = files_or_uid(example) if example else None
@@ -148,17 +152,30 @@ def _region(slice_number: int | None, box: str) -> Region | None:
         raise typer.BadParameter(str(error), param_hint="--box") from error
 
 
-def _print(found: Found, *, in_words: bool, json: bool) -> None:
+def _print(found: Found, *, json: bool) -> None:
     """Print cases; of words also whether they were outside the space."""
     ranking = found.ranking
     if json:
-        told = {"model_id": ranking.model_id, "cases": [asdict(c) for c in ranking.cases]}
-        print_json(told | ({"outside_space": found.outside is not None} if in_words else {}))
+        told: dict[str, object] = {
+            "model_id": ranking.model_id,
+            "cases": [asdict(c) for c in ranking.cases],
+        }
+        if found.in_words:
+            told["outside_space"] = found.outside is not None
+        print_json(told)
         return
     if not ranking.cases:
         typer.echo("No similar case found.")
         return
-    print_table("Similar cases", _COLUMNS, [_row(case) for case in ranking.cases])
+    _print_cases(ranking.cases)
+
+
+def _print_cases(cases: Sequence[Case]) -> None:
+    """Print a table, without the columns of what no case has."""
+    rows = [_row(case) for case in cases]
+    told = [any(cells) for cells in zip(*rows, strict=True)]
+    shown = [list(compress(row, told)) for row in (_COLUMNS, *rows)]
+    print_table("Similar cases", shown[0], shown[1:])
 
 
 def _row(case: Case) -> tuple[object, ...]:
