@@ -102,26 +102,18 @@ def _both(
 
     Each score is the one that its side gives when it is asked alone: so the answer goes over to
     that of the example as the share of the sentence goes to 0, to that of the sentence as it goes
-    to 1, and scores read as those of images in between. Scored are the best of either side alone,
-    and those nearest to the vector between both: who is good by both need be among the best of
-    neither.
+    to 1, and scores read as those of images in between.
     """
-    words, example = search.words, beside.example
-    between = replace(asked, vectors=_mixed(words, asked.vectors, beside))
-    rankings = (
-        similar_to_vectors(beside.images, example, filters),
-        by_words,
-        similar_to_vectors(search.search, between, filters),
-    )
+    rankings = (by_words, *_found_else(search, asked, beside, filters))
     found = sorted(chain.from_iterable(each.cases for each in rankings), key=lambda c: c.rank)
     uids = list(dict.fromkeys(case.study_instance_uid for case in found))[:MAX_K]
     if not uids:
         return by_words
     these = replace(filters, k=len(uids), studies=frozenset(uids))
-    images = similar_to_vectors(beside.images, example, these).cases
+    images = similar_to_vectors(beside.images, beside.example, these).cases
     said = {
         case.study_instance_uid: case.score
-        for case in _read(words, similar_to_vectors(search.search, asked, these).cases)
+        for case in _read(search.words, similar_to_vectors(search.search, asked, these).cases)
     }
     mixed = [
         replace(case, score=_share(beside.weight, said[case.study_instance_uid], case.score))
@@ -135,6 +127,20 @@ def _both(
         exact=all(each.exact and len(each.cases) < filters.k for each in rankings),
         model_id=by_words.model_id,
         searched=by_words.searched,
+    )
+
+
+def _found_else(
+    search: WordSearch, asked: Example, beside: Beside, filters: Filters
+) -> tuple[Ranking, Ranking]:
+    """Return who is like the example, and who is near to what lies between it and the sentence.
+
+    The latter, for who is good by both need be among the best of neither.
+    """
+    between = replace(asked, vectors=_mixed(search.words, asked.vectors, beside))
+    return (
+        similar_to_vectors(beside.images, beside.example, filters),
+        similar_to_vectors(search.search, between, filters),
     )
 
 
