@@ -174,8 +174,8 @@ def _print_cases(cases: Sequence[Case]) -> None:
     """Print a table, without the columns of what no case has."""
     rows = [_row(case) for case in cases]
     told = [any(cells) for cells in zip(*rows, strict=True)]
-    shown = [list(compress(row, told)) for row in (_COLUMNS, *rows)]
-    print_table("Similar cases", shown[0], shown[1:])
+    columns = list(compress(_COLUMNS, told))
+    print_table("Similar cases", columns, [list(compress(row, told)) for row in rows])
 
 
 def _row(case: Case) -> tuple[object, ...]:
