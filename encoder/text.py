@@ -70,7 +70,9 @@ class TextTower(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.pieces = nn.Embedding(config.vocabulary, config.width)
+        # Drawn, as torch would do here, values without storage have it load its compiler: seconds.
+        empty = torch.empty(config.vocabulary, config.width)
+        self.pieces = nn.Embedding(config.vocabulary, config.width, _weight=empty)
         self.positions = nn.Parameter(torch.empty(config.tokens, config.width))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPSILON)
         self.blocks = nn.ModuleList(TextBlock(config) for _ in range(config.depth))

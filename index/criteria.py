@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, literal, or_
@@ -24,11 +25,16 @@ _MAXIMUM_VALUES = 500  # of a list; one statement takes so many
 _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _WILDCARDS = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\", "*": "%", "?": "_"})
 _FORMS = {
-    "DA": re.compile(r"\d{8}"),
+    "DA": re.compile(r"[0-9]{8}"),
     "TM": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
 }
 _AGE = re.compile(r"[0-9]{1,3}")
+_DOTTED = re.compile(r"([0-9]{4})\.([0-9]{2})\.([0-9]{2})")
 _LATEST = {"DA": "99999999", "TM": "235959.999999"}
+_MEANT = {
+    "DA": "no date or range, as 20240131 or 20240101-20241231",
+    "TM": "no time or range, as 0930 or 080000-115959",
+}
 
 Column = ColumnElement[str]
 
@@ -74,17 +80,32 @@ def matching(vr: str) -> str:
 def value_range(text: str, *, vr: str, keyword: str) -> tuple[str | None, str | None]:
     """Read a DA or TM range (PS3.4 C.2.2.2.5): `d`, `d-`, `-d`, `d-d`, ends included.
 
-    A time that leaves out seconds or minutes means all of them. Raises BadQuery.
+    A date is `yyyymmdd`, or `yyyy.mm.dd` as of old, and a day that there is. A time that leaves
+    out seconds or minutes means all of them. Raises BadQuery.
     """
     first, dash, last = (part.strip() for part in text.partition("-"))
     if not dash:
         last = first
     form, latest = _FORMS[vr], _LATEST[vr]
     # Before 1993 dates had dots and times colons (PS3.5 6.2, notes to DA and TM).
-    first, last = (part.replace("." if vr == "DA" else ":", "") for part in (first, last))
-    if not (first or last) or not all(form.fullmatch(part) for part in (first, last) if part):
-        raise BadQuery(keyword, f"it is no {'date' if vr == 'DA' else 'time'} or range of them")
+    if vr == "DA":
+        first, last = (_DOTTED.sub(r"\1\2\3", part) for part in (first, last))
+    else:
+        first, last = (part.replace(":", "") for part in (first, last))
+    given = [part for part in (first, last) if part]
+    if not given or not all(form.fullmatch(part) for part in given):
+        raise BadQuery(keyword, _MEANT[vr])
+    if vr == "DA" and not all(_is_day(part) for part in given):
+        raise BadQuery(keyword, "there is no such day")
     return first or None, last + latest[len(last) :] if last else None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return False
+    return True
 
 
 def age_range(text: str, *, field: str) -> tuple[int | None, int | None]:

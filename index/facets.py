@@ -6,7 +6,7 @@ that candidates are filtered without SQL. Follows the catalogue. About 60 bytes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from threading import Lock
 
@@ -144,6 +144,8 @@ class Facets:
         passed: Mask = self._shown[rows]
         for condition in wanted.all_of:
             passed &= self._meets(rows, condition)
+        if wanted.studies is not None:
+            passed &= self._of_studies(rows, wanted.studies)
         if wanted.other_than_study is not None:
             passed &= self._study[rows] != study_number(wanted.other_than_study)
         if wanted.other_than is not None:
@@ -159,6 +161,8 @@ class Facets:
 
     def _widest(self, wanted: Conditions, block: slice) -> Mask | np.bool_:
         """Tell of all rows of a block whether they meet the first condition, in one pass."""
+        if wanted.studies is not None:
+            return self._of_studies(block, wanted.studies)
         if not wanted.all_of or len(wanted.all_of[0].facets) > 1:
             return np.True_
         first = wanted.all_of[0]
@@ -166,6 +170,10 @@ class Facets:
         column = self._columns[first.facets[0]][block]
         codes = np.flatnonzero(passing)
         return column == codes[0] if len(codes) == 1 else passing.take(column)
+
+    def _of_studies(self, rows: Ids | slice, studies: Iterable[str]) -> Mask:
+        numbers = np.array([study_number(uid) for uid in studies], dtype=np.int64)
+        return np.isin(self._study[rows], numbers)
 
     def _meets(self, rows: Ids, condition: Condition) -> Mask:
         met = np.zeros(len(rows), dtype=np.bool_)

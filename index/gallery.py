@@ -114,17 +114,22 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """All that a case must be: what `all_of` says, of another study, and of another patient."""
+    """All that a case must be: what `all_of` says, of another study, and of another patient.
+
+    Where `studies` are named it is one of these.
+    """
 
     all_of: tuple[Condition, ...]
     other_than_study: str | None
     other_than: PatientKey | None
+    studies: frozenset[str] | None = None
 
     def pass_row(self, row: AnyRow) -> bool:
         """Tell whether a row of the catalogue may be shown."""
         return (
             not row.guest
             and row.study_instance_uid != self.other_than_study
+            and (self.studies is None or row.study_instance_uid in self.studies)
             and not (self.other_than is not None and same_patient(self.other_than, row))
             and all(
                 any(each.test(FACETS[name](row)) for name in each.facets) for each in self.all_of
@@ -140,6 +145,7 @@ def conditions(query: Query) -> Conditions:
         all_of=tuple(_conditions(query)),
         other_than_study=query.exclude_study_uid,
         other_than=patient if known else None,
+        studies=query.studies,
     )
 
 

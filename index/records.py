@@ -177,7 +177,8 @@ class Query:
     equal but for capitals; all words of `description` must occur, whatever the capitals, in the
     description of the study or in that of the series. With `parts` for each vector cases tell their
     best part, which makes `part_weight` (0..1) of a score. Studies whose best clips are as near to
-    each other as `near_duplicate` (cosine) are one case.
+    each other as `near_duplicate` (cosine) are one case. Of `studies`, by their UIDs, all are
+    compared, and no others.
     """
 
     vectors: NDArray[np.float32]
@@ -198,6 +199,7 @@ class Query:
     exclude_study_uid: str | None = None
     min_score: float | None = None
     near_duplicate: float | None = None
+    studies: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,7 +152,7 @@ class Search:
     def _best_studies(self, query: Query, wanted: Conditions) -> _Best:
         """Rank at least k studies, or all that are allowed."""
         best = None
-        if query.effort is not Effort.EXACT:
+        if query.effort is not Effort.EXACT and wanted.studies is None:
             best = self._among_candidates(query, wanted)
         if best is None:
             best = self._best(query, self._facets.allowed(wanted), exact=True)

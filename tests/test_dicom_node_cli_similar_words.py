@@ -71,10 +71,17 @@ def test_all_of_the_weight_on_one_side_is_that_side_alone(library: Library) -> N
     assert uids(by_words) == others
     of_files = library.json(library.files[0], "--text", SENTENCE, "--text-weight", "1")
     assert of_files["cases"] == by_words["cases"]
-    by_image = library.json(study, "--text", SENTENCE, "--text-weight", "0")
-    other_words = library.json(study, "--text", "chest", "--text-weight", "0")
-    assert by_image == other_words
-    assert by_image["words"] is None, "words that weigh nothing are not judged"
+    for example in (study, library.files[0]):
+        by_image = library.json(example, "--text", SENTENCE, "--text-weight", "0")
+        assert by_image == library.json(example)
+
+
+def test_a_table_has_no_column_of_what_no_case_has(library: Library) -> None:
+    said = library.ask("--text", SENTENCE).stdout
+
+    assert all(name in said for name in ("rank", "score", "modality", "study"))
+    assert "most alike" not in said
+    assert "same in" not in said
 
 
 def test_words_that_were_not_learned_are_named_to_who_asked(library: Library) -> None:
@@ -111,6 +118,8 @@ def test_filters_go_with_words(library: Library) -> None:
         ((), 2, "give an example, or what the cases are to be by"),
         (("--text", "снимок грудной клетки"), 1, "19 of its 19 letters are not Latin"),
         (("--text", "chest " * 11_000), 1, "it has 66000 characters, at most 10240 are read"),
+        (("--text", "chest", "--text-weight", "1"), 2, "--text-weight is the share of --text"),
+        (("1.2.3", "--text-weight", "1"), 2, "--text-weight is the share of --text"),
         (("--text", "chest", "--slice", "1"), 2, "a slice, a box and --not go with an"),
         (("1.2.3", "--text", "chest"), 1, "study 1.2.3 is not known here"),
     ],

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -73,3 +75,14 @@ def test_weights_of_another_shape_are_refused() -> None:
 def test_numbers_that_fit_no_network_are_refused(numbers: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TextConfig(*numbers)
+
+
+def test_a_tower_is_built_without_loading_the_compiler() -> None:
+    asked = (
+        "import sys; from encoder.text import TextConfig, build, weight_shapes; import torch; "
+        "c = TextConfig(vocabulary=9, width=4, depth=1, heads=1, hidden=8, tokens=3); "
+        "build(c, {name: torch.zeros(shape) for name, shape in weight_shapes(c).items()}); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert said.stdout == "False\n"

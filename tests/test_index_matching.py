@@ -4,6 +4,7 @@ import re
 import string
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from catalogues import RULE, Clock, NewDatabase, open_catalogue
@@ -169,8 +170,43 @@ def test_a_range_of_dates_is_read_or_refused(text: str) -> None:
         first, last = value_range(text, vr="DA", keyword="StudyDate")
     except BadQuery:
         return
-    assert all(end is None or re.fullmatch(r"\d{8}", end) for end in (first, last))
+    assert all(end is None or datetime.strptime(end, "%Y%m%d") for end in (first, last))
     assert first or last
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("20240229", ("20240229", "20240229")),
+        ("20240101-20241231", ("20240101", "20241231")),
+        ("20240101 - ", ("20240101", None)),
+        ("-20240101", (None, "20240101")),
+        ("2024.01.31", ("20240131", "20240131")),
+        ("2024.01.01-2024.12.31", ("20240101", "20241231")),
+    ],
+)
+def test_dates_and_ranges_of_them_are_read(text: str, ends: tuple[str | None, str | None]) -> None:
+    assert value_range(text, vr="DA", keyword="StudyDate") == ends
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("01.01.2024", "no date or range, as 20240131 or 20240101-20241231"),
+        ("2024-01-01", "no date or range, as 20240131 or 20240101-20241231"),
+        ("2024.0101", "no date or range, as 20240131 or 20240101-20241231"),
+        ("2024", "no date or range, as 20240131 or 20240101-20241231"),
+        ("-", "no date or range, as 20240131 or 20240101-20241231"),
+        ("01012024", "there is no such day"),
+        ("20240230", "there is no such day"),
+        ("20240101-20241301", "there is no such day"),
+        ("99999999", "there is no such day"),
+    ],
+)
+def test_what_is_no_date_is_refused_with_one_that_is(text: str, reason: str) -> None:
+    with pytest.raises(BadQuery) as refused:
+        value_range(text, vr="DA", keyword="StudyDate")
+    assert refused.value.reason == reason
 
 
 def test_universal_matching_yields_every_study_once_newest_first(catalogue: Catalogue) -> None:

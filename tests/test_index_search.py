@@ -134,6 +134,7 @@ def brute_force(rows: list[Row], query: Query) -> list[tuple[str, float]]:
             or (query.date_from is not None and row.date < query.date_from)
             or (query.date_to is not None and not "" < row.date <= query.date_to)
             or row.study == query.exclude_study_uid
+            or (query.studies is not None and row.study not in query.studies)
             or (patient is not None and patient.patient_id and row.patient == patient)
             or (query.min_score is not None and score < query.min_score)
         ):
@@ -155,6 +156,9 @@ FILTERS: dict[str, dict[str, Any]] = {
     "many": {"k": 200},
     "one": {"k": 1},
     "more than there are": {"k": 1000},
+    "these studies": {"studies": frozenset({*(f"1.2.{n}" for n in range(0, 90, 3)), "9.9"})},
+    "these and more": {"studies": frozenset({"1.2.1", "1.2.2", "1.2.5"}), "modality": "CR"},
+    "no study": {"studies": frozenset()},
 }
 
 

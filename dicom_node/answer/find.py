@@ -13,10 +13,10 @@ from pynetdicom import evt
 
 from dicom_node.answer.identifier import Identifier
 from dicom_node.answer.pending import send_pending
-from dicom_node.answer.query import Answered, part_of, similar_to_study
+from dicom_node.answer.query import Answered, Example, part_of, similar_to_study
 from dicom_node.answer.question import Question, read_question
 from dicom_node.answer.response import Answers, Asked, Elements, SimilarResponder
-from dicom_node.answer.words import Sentence, example_of, similar_to_words
+from dicom_node.answer.words import Beside, Sentence, example_of, similar_to_words
 from dicom_node.config import Answer, Scope
 from dicom_node.errors import NoTextSpace, NotIndexed, QueryRefused
 from dicom_node.generation import Answering, Current
@@ -57,10 +57,10 @@ def find_similar(
 ) -> Answers:
     """Answer one C-FIND by example or by a sentence.
 
-    Raises as `ask_similar` but for `NotIndexed`.
+    Raises as `find_cases` but for `NotIndexed`.
     """
     try:
-        asked = ask_similar(
+        asked = find_cases(
             identifier, service, sentence, is_listening=lambda: event.assoc.is_established
         )
     except NotIndexed as error:
@@ -80,35 +80,28 @@ def find_similar(
         yield failure(SUCCESS, asked.comment), None
 
 
-def ask_similar(
+def find_cases(
     identifier: Identifier,
     service: FindService,
     sentence: str = "",
     *,
+    weight: float | None = None,
     is_listening: Callable[[], bool],
 ) -> Asked:
-    """Rank the cases by an example, by a sentence, or by both.
+    """Search; `weight` is the share of a sentence beside an example, if not the configured one.
 
     Raises `QueryRefused` and `BadQuery`, `NotIndexed` for an example without vectors; for a
     sentence `BadText` and `NoTextSpace`.
     """
     question, study_uid = _understood(identifier, service, sentence)
-    if question.text:
-        return _asked_in_words(question, study_uid, service)
+    weight = service.word_weight if weight is None else weight
+    if question.text and (weight or not question.has_example):
+        return _kept_and_words(question, study_uid, service, weight)
     found = _search(service, study_uid, question, is_listening)
     if found is None:
         raise _not_indexed(study_uid, service.catalogue)
     answering, answered = found
     return Asked(question, study_uid, answered.ranking, answering.model.version)
-
-
-def ask_in_words(identifier: Identifier, service: FindService) -> Asked:
-    """Rank the cases by the sentence in the private block, and by the example if there is one.
-
-    Raises as `ask_similar`.
-    """
-    question, study_uid = _understood(identifier, service, "")
-    return _asked_in_words(question, study_uid, service)
 
 
 def _understood(
@@ -128,24 +121,40 @@ def _not_indexed(study_uid: str, catalogue: Catalogue) -> NotIndexed:
     return NotIndexed(study_uid, state or "", is_coming=state in _UNSETTLED)
 
 
-def _asked_in_words(question: Question, study_uid: str, service: FindService) -> Asked:
+def _kept_and_words(
+    question: Question, study_uid: str, service: FindService, weight: float
+) -> Asked:
+    """Rank the cases by a sentence, and by a kept study or a part of it if there is one."""
     answering = service.current()
+    if not question.has_example:
+        return find_by_words(answering, question)
+    whole = service.catalogue.study_query(study_uid, answering.model.model_id)
+    part = whole and part_of(whole, question.series, question.instance)
+    if part is None:
+        raise _not_indexed(study_uid, service.catalogue)
+    example = example_of(service.catalogue, part)
+    return find_by_words(answering, question, example, weight)
+
+
+def find_by_words(
+    answering: Answering, question: Question, example: Example | None = None, weight: float = 1.0
+) -> Asked:
+    """Rank the cases by the sentence of a question, and by an example if there is one.
+
+    Raises `BadText` and `NoTextSpace`.
+    """
     if answering.words is None:
         raise NoTextSpace
-    sentence = Sentence(text=question.text)
-    if question.has_example:
-        whole = service.catalogue.study_query(study_uid, answering.model.model_id)
-        part = whole and part_of(whole, question.series, question.instance)
-        if part is None:
-            raise _not_indexed(study_uid, service.catalogue)
-        example = example_of(service.catalogue, part)
-        sentence = Sentence(text=question.text, example=example, weight=service.word_weight)
+    sentence, study_uid = Sentence(question.text), ""
+    if example is not None:
+        sentence = Sentence(question.text, Beside(example, answering.search, weight))
+        study_uid = example.study_instance_uid
     told = similar_to_words(answering.words, sentence, question.filters)
     log.info(
         "words_asked",
         characters=len(question.text),
         cases=len(told.ranking.cases),
-        verdict=None if told.judged is None else str(told.judged.verdict),
+        verdict=str(told.judged.verdict),
     )
     version = answering.words.words.version
     return Asked(question, study_uid, told.ranking, version, told.judged)

@@ -41,6 +41,7 @@ class Filters:
     minimum_score: float | None = None
     part_weight: float = 0.0
     near_duplicate: float | None = None
+    studies: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -251,5 +252,6 @@ def similar_to_vectors(search: Search, example: Example, filters: Filters) -> Ra
             exclude_study_uid=example.study_instance_uid,
             min_score=filters.minimum_score,
             near_duplicate=filters.near_duplicate,
+            studies=filters.studies,
         )
     )

@@ -3,8 +3,8 @@
 C-FIND, HTTP and the command line all ask through here. The sentence is in no log and no message.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -14,58 +14,66 @@ from dicom_node.errors import QueryRefused
 from dicom_node.words.space import Words, WordSearch
 from index.catalogue import Catalogue
 from index.records import Case, PatientKey, Ranking, StudyVectors
+from index.search import MAX_K, Search
 from index.vectors import Vectors
 
 _DECIMALS = 6
+_OVERFETCH = 5  # candidates beside an example, for each case that is asked for
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """An example that a sentence goes with, where images are searched, and the sentence's share."""
+
+    example: Example
+    images: Search
+    weight: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sentence:
-    """A sentence, an example it goes with if there is one, and the share of the sentence then."""
+    """A sentence, alone or beside an example."""
 
     text: str
-    example: Example | None = None
-    weight: float = 1.0
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a sentence has found, and how far it was understood.
-
-    `judged` is None where the words weigh nothing beside an example.
-    """
+    """What a sentence has found, and how far it was understood."""
 
     ranking: Ranking
-    judged: Judged | None
+    judged: Judged
 
 
 def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -> Told:
     """Rank the kept studies by likeness to a sentence, or to a sentence and an example.
 
-    Scores are the cosines that two images as rarely have by chance (`Words.alike`); beside an
-    example by the share of the sentence, the rest are cosines as they are. Raises `BadText`.
+    Scores are the cosines that two images as rarely have by chance (`Words.alike`), beside an
+    example mixed with its cosines by the share of the sentence. Raises `BadText`.
     """
     text = search.words.texts([sentence.text])
-    example = sentence.example
-    # Near in the space is alike in meaning, which is no near-duplicate; parts are not in it.
-    plain = replace(filters, part_weight=0.0, near_duplicate=None, minimum_score=None)
+    beside = sentence.beside
+    # Near in the space is alike in meaning, which is no near-duplicate.
+    plain = replace(filters, near_duplicate=None, minimum_score=None)
+    if beside is not None:
+        plain = replace(plain, k=min(_OVERFETCH * filters.k, MAX_K))
     asked = Example(
-        vectors=_mixed(search.words, text, sentence),
-        study_instance_uid="" if example is None else example.study_instance_uid,
-        patient=PatientKey("") if example is None else example.patient,
+        vectors=text,
+        study_instance_uid="" if beside is None else beside.example.study_instance_uid,
+        patient=PatientKey("") if beside is None else beside.example.patient,
     )
     ranking = similar_to_vectors(search.search, asked, plain)
-    judged: Judged | None = None
-    if example is None:
+    if beside is None:
         judged = _judged(search, sentence.text, text, ranking)
-    elif sentence.weight:  # what the example is like says nothing of the words
-        alone = similar_to_vectors(search.search, replace(asked, vectors=text), replace(plain, k=1))
+        cases = ranking.cases if judged.has_cases else ()
+        ranking = replace(ranking, cases=_read(search.words, cases))
+    else:
         read = search.words.understanding(sentence.text)
-        judged = judge_beside(read, search.words, best=_best(alone))
-    answered = ranking.cases if judged is None or judged.has_cases else ()
+        judged = judge_beside(read, search.words, best=_best(ranking))
+        ranking = _both(search, ranking, asked, beside, plain)
     least = -np.inf if filters.minimum_score is None else filters.minimum_score
-    cases = _read(search.words, answered, sentence)
-    kept = tuple(case for case in cases if case.score >= least)
+    kept = tuple(case for case in ranking.cases[: filters.k] if case.score >= least)
     complete = ranking.complete and not search.lacking
     return Told(replace(ranking, cases=kept, complete=complete), judged)
 
@@ -95,16 +103,64 @@ def example_of(catalogue: Catalogue, study: StudyVectors) -> Example:
         vectors=study.vectors,
         study_instance_uid=study.study_instance_uid,
         patient=study.patient,
+        parts=study.parts,
         modalities=tuple(modality.get(row.series_instance_uid, "") for row in study.rows),
     )
 
 
-def _mixed(words: Words, text: Vectors, sentence: Sentence) -> Vectors:
-    """Return a sentence (1, D), or what lies between it and each vector of its example."""
-    if sentence.example is None:
-        return text
-    images = words.images(sentence.example.vectors, sentence.example.modalities)
-    mixed = sentence.weight * text + (1.0 - sentence.weight) * images
+def _both(
+    search: WordSearch, by_words: Ranking, asked: Example, beside: Beside, filters: Filters
+) -> Ranking:
+    """Rank by the score of the sentence and that of the example, mixed by their shares.
+
+    Each score is the one that its side gives when it is asked alone: so the answer goes over to
+    that of the example as the share of the sentence goes to 0, to that of the sentence as it goes
+    to 1, and scores read as those of images in between.
+    """
+    rankings = (by_words, *_found_else(search, asked, beside, filters))
+    found = sorted(chain.from_iterable(each.cases for each in rankings), key=lambda c: c.rank)
+    uids = list(dict.fromkeys(case.study_instance_uid for case in found))[:MAX_K]
+    if not uids:
+        return by_words
+    these = replace(filters, k=len(uids), studies=frozenset(uids))
+    images = similar_to_vectors(beside.images, beside.example, these).cases
+    said = {
+        case.study_instance_uid: case.score
+        for case in _read(search.words, similar_to_vectors(search.search, asked, these).cases)
+    }
+    mixed = [
+        replace(case, score=_share(beside.weight, said[case.study_instance_uid], case.score))
+        for case in images  # whose series and part it is that the example is most like
+        if case.study_instance_uid in said
+    ]
+    mixed.sort(key=lambda case: (-case.score, case.study_instance_uid))
+    return Ranking(
+        cases=tuple(replace(case, rank=rank) for rank, case in enumerate(mixed, start=1)),
+        complete=all(each.complete for each in rankings) and len(mixed) == len(uids),
+        exact=all(each.exact and len(each.cases) < filters.k for each in rankings),
+        model_id=by_words.model_id,
+        searched=by_words.searched,
+    )
+
+
+def _found_else(
+    search: WordSearch, asked: Example, beside: Beside, filters: Filters
+) -> tuple[Ranking, Ranking]:
+    """Return who is like the example, and who is near to what lies between it and the sentence.
+
+    The latter, for who is good by both need be among the best of neither.
+    """
+    between = replace(asked, vectors=_mixed(search.words, asked.vectors, beside))
+    return (
+        similar_to_vectors(beside.images, beside.example, filters),
+        similar_to_vectors(search.search, between, filters),
+    )
+
+
+def _mixed(words: Words, text: Vectors, beside: Beside) -> Vectors:
+    """Return what lies between a sentence (1, D) and each vector of its example."""
+    images = words.images(beside.example.vectors, beside.example.modalities)
+    mixed = beside.weight * text + (1.0 - beside.weight) * images
     lengths = np.linalg.norm(mixed, axis=1, keepdims=True)
     if not (lengths > 0).all():
         raise QueryRefused("words and example say the opposite: give one of them")
@@ -112,14 +168,16 @@ def _mixed(words: Words, text: Vectors, sentence: Sentence) -> Vectors:
     return unit
 
 
-def _read(words: Words, cases: Sequence[Case], sentence: Sentence) -> list[Case]:
+def _read(words: Words, cases: tuple[Case, ...]) -> tuple[Case, ...]:
     """Return cases with scores that read as those of images."""
     if not cases:
-        return []
-    share = 1.0 if sentence.example is None else sentence.weight
-    cosines = np.array([case.score for case in cases])
-    scores = share * words.alike(cosines) + (1.0 - share) * cosines
-    return [
+        return ()
+    scores = words.alike(np.array([case.score for case in cases]))
+    return tuple(
         replace(case, score=round(float(score), _DECIMALS))
         for case, score in zip(cases, scores, strict=True)
-    ]
+    )
+
+
+def _share(weight: float, word: float, image: float) -> float:
+    return round(weight * word + (1.0 - weight) * image, _DECIMALS)

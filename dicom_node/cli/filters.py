@@ -17,7 +17,8 @@ AgeOption = Annotated[
     str, typer.Option(help="Only this age at the study, in years, or a range: 0-12, 65-.")
 ]
 DateOption = Annotated[
-    str, typer.Option(help="Only this StudyDate, or a range: 20240101-20241231, 20240101-.")
+    str,
+    typer.Option(help="Only this StudyDate, or a range: 20240131, 20240101-20241231, 20240101-."),
 ]
 InstitutionOption = Annotated[str | None, typer.Option(help="Only this InstitutionName.")]
 DescriptionOption = Annotated[

@@ -1,6 +1,8 @@
 """`similis similar`: which kept cases look like a study or files, or are what words say?"""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
@@ -112,7 +114,7 @@ def _answer(parts: Parts, asked: Asked, filters: Filters, *, json: bool) -> None
         found = ask(parts, asked, filters)
     finally:
         parts.close()
-    _print(found, in_words=bool(asked.text), json=json)
+    _print(found, json=json)
     for remark in found.judged.remarks() if found.judged is not None else ():
         typer.echo(f"similis: {remark}", err=True)
     if not found.ranking.complete:
@@ -127,6 +129,8 @@ def _asked(
     """Return what cases are to be like, or to be; refuse what does not go together."""
     if not text.strip() and (text or not example):
         raise typer.BadParameter("give an example, or what the cases are to be by --text")
+    if weight is not None and not (example and text):
+        raise typer.BadParameter("--text-weight is the share of --text beside an example")
     if not example and (region is not None or unlike):
         raise typer.BadParameter("a slice, a box and --not go with an example")
     asked = files_or_uid(example) if example else None
@@ -151,25 +155,29 @@ def _region(slice_number: int | None, box: str) -> Region | None:
         raise typer.BadParameter(str(error), param_hint="--box") from error
 
 
-def _print(found: Found, *, in_words: bool, json: bool) -> None:
-    """Print cases; of words also how far they were understood, null where they weigh nothing."""
+def _print(found: Found, *, json: bool) -> None:
+    """Print cases; of words also how far they were understood."""
     ranking = found.ranking
     if json:
-        told = {"model_id": ranking.model_id, "complete": ranking.complete}
-        told["cases"] = [asdict(c) for c in ranking.cases]
-        print_json(told | (_judged(found) if in_words else {}))
+        told: dict[str, object] = {"model_id": ranking.model_id, "complete": ranking.complete}
+        told["cases"] = [asdict(case) for case in ranking.cases]
+        if found.judged is not None:
+            told["outside_space"] = found.judged.verdict is Verdict.OUTSIDE
+            told["words"] = found.judged.told()
+        print_json(told)
         return
     if not ranking.cases:
         typer.echo("No similar case found.")
         return
-    print_table("Similar cases", _COLUMNS, [_row(case) for case in ranking.cases])
+    _print_cases(ranking.cases)
 
 
-def _judged(found: Found) -> dict[str, object]:
-    if found.judged is None:
-        return {"outside_space": False, "words": None}
-    outside = found.judged.verdict is Verdict.OUTSIDE
-    return {"outside_space": outside, "words": found.judged.told()}
+def _print_cases(cases: Sequence[Case]) -> None:
+    """Print a table, without the columns of what no case has."""
+    rows = [_row(case) for case in cases]
+    told = [any(cells) for cells in zip(*rows, strict=True)]
+    columns = list(compress(_COLUMNS, told))
+    print_table("Similar cases", columns, [list(compress(row, told)) for row in rows])
 
 
 def _row(case: Case) -> tuple[object, ...]:

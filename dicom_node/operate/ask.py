@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dicom_node.answer.query import Example, Filters, similar_to_examples, similar_to_study
 from dicom_node.answer.verdict import Judged
-from dicom_node.answer.words import Sentence, example_of, similar_to_words
+from dicom_node.answer.words import Beside, Sentence, example_of, similar_to_words
 from dicom_node.errors import NotKnown, NotUnderstood, SimilisError
 from dicom_node.generation import Answering, answering_model, open_answering, start_workers
 from dicom_node.operate.example import embed_examples
@@ -51,7 +51,7 @@ def ask(parts: Parts, asked: Asked, filters: Filters) -> Found:
     Raises `NotKnown` for an unknown study, `NotUnderstood` for files without a clip, else as
     `embed_examples`; for words as `open_words`, and `BadText`.
     """
-    if asked.text:
+    if asked.text and (asked.example is None or _weight(parts, asked)):
         return _in_words(parts, asked, filters)
     if isinstance(asked.example, Files):
         wanted, unwanted = _embedded(parts, asked.example)
@@ -65,16 +65,20 @@ def ask(parts: Parts, asked: Asked, filters: Filters) -> Found:
 
 def _in_words(parts: Parts, asked: Asked, filters: Filters) -> Found:
     search = open_words(parts)  # before an example is embedded in vain
-    example = _example(parts, asked.example)
-    weight = parts.config.text.weight if asked.weight is None else asked.weight
-    told = similar_to_words(search, Sentence(asked.text, example, weight), filters)
+    beside = None
+    if asked.example is not None:
+        example = _example(parts, asked.example)
+        beside = Beside(example, _opened(parts).search, _weight(parts, asked))
+    told = similar_to_words(search, Sentence(asked.text, beside), filters)
     return Found(told.ranking, told.judged)
 
 
-def _example(parts: Parts, asked: Files | str | None) -> Example | None:
-    """Return the one example that words go with, if there is one."""
-    if asked is None:
-        return None
+def _weight(parts: Parts, asked: Asked) -> float:
+    return parts.config.text.weight if asked.weight is None else asked.weight
+
+
+def _example(parts: Parts, asked: Files | str) -> Example:
+    """Return the one example that words go with."""
     if isinstance(asked, Files):
         wanted, _ = _embedded(parts, asked)
         if len(wanted) > 1:

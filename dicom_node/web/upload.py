@@ -26,7 +26,8 @@ DICOM = "application/dicom"
 _RELATED = "multipart/related"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 # For the OpenAPI document: what a body may be.
-BODIES = {"requestBody": {"required": True, "content": {_RELATED: _BINARY, DICOM: _BINARY}}}
+CONTENT = {_RELATED: _BINARY, DICOM: _BINARY}
+BODIES = {"requestBody": {"required": True, "content": CONTENT}}
 
 _HEAD_BYTES = 16 << 10  # of a part
 _MAXIMUM_PARTS = 100_000

@@ -149,7 +149,8 @@ def _similarity() -> Section:
             waited for {answer.wait_s:g} s. Without similar studies there is no match, as for an
             unknown example.
 
-            These standard keys limit the cases; all others are returned only. Words are parted by
+            These standard keys limit the cases, a case that lacks the attribute is left out; all
+            others are returned only. Words are parted by
             spaces or `*`, so that what matches a single value, or one between wildcards, is among
             the answers. Patient Age Range is private, for there is no range matching of ages: years
             as `45`, `0-12`, `65-` or `-12`; the age is that of Patient's Age or by the dates of
@@ -175,7 +176,9 @@ def _words() -> Section:
             characters, which the cases are to be; it is no matching key and has no wildcards
             (asterisks around it are left out). {code(_SIMILAR)} takes the same in the private key
             Query Text, at every level. All else is as in the query by example: filters, limits,
-            responses. An example may go with the words; the share of the words is
+            responses. Study Description is an LO, which a requestor may cut at 64 characters; Query
+            Text is a UT. An example may go with the words: then the scores of both are mixed, and
+            none is asked that has no share; the share of the words is
             {SHIPPED.text.weight:g} (`text.weight`). Below STUDY level a query without private keys
             is an ordinary one.
 

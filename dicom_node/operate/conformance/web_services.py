@@ -72,7 +72,10 @@ def _pictures_and_posts() -> str:
         presentation states, shutters, overlays and regions of a viewport are not rendered. A
         thumbnail is the middle frame as the encoder sees it, on a square, and whole where the
         encoder leaves the image out. `POST /similar` answers `application/json` unless
-        `application/dicom+json` is preferred: then as `GET …/similar`.
+        `application/dicom+json` is preferred: then as `GET …/similar`. Its body is files, or an
+        object of JSON with the parameters of `GET /similar`, which then are not in the URL; the
+        words that go beside one posted example are in the URL. Several files are the parts of
+        `multipart/related`.
         """
     )
 

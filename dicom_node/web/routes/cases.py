@@ -63,15 +63,16 @@ class WordsJudged(BaseModel):
 class SimilarCases(BaseModel):
     """The cases in rank order, and which encoder or text space ranked them.
 
-    `outside_space`: there are none, for words that were never learned and are like nothing kept.
     Not `complete`: some kept studies were not searched, since their vectors are still being made.
+    `words` and `outside_space` are told of words: none of them was learned, and nothing kept is
+    near them.
     """
 
     model_id: str
     encoder: str
     cases: list[SimilarCase]
-    outside_space: bool = False
     complete: bool = True
+    outside_space: bool | None = None
     words: WordsJudged | None = None
 
 
@@ -94,14 +95,11 @@ def cases_of(ranking: Ranking, encoder: str, judged: Judged | None = None) -> Si
     """Return a ranking as it is told in JSON, and how far its words were understood."""
     names = [each.name for each in fields(SimilarCase)]
     cases = [SimilarCase(**{name: getattr(c, name) for name in names}) for c in ranking.cases]
-    return SimilarCases(
-        model_id=ranking.model_id,
-        encoder=encoder,
-        cases=cases,
-        complete=ranking.complete,
-        outside_space=judged is not None and judged.verdict is Verdict.OUTSIDE,
-        words=None if judged is None else WordsJudged(**judged.told()),
-    )
+    told = {"model_id": ranking.model_id, "encoder": encoder, "complete": ranking.complete}
+    if judged is not None:
+        told["outside_space"] = judged.verdict is Verdict.OUTSIDE
+        told["words"] = WordsJudged(**judged.told())
+    return SimilarCases(cases=cases, **told)
 
 
 def warning_of(comment: str) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""`POST /similar`: the kept cases that look like what is posted, which is not kept itself."""
+"""`POST /similar`: the kept cases that look like what is posted, which is not kept itself.
+
+Words go beside one example of files; words alone, or beside a kept study, are a body of JSON.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +12,12 @@ from pydantic import Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from dicom_node.answer.element import dataset_of
-from dicom_node.answer.find import case_answers
+from dicom_node.answer.find import case_answers, find_by_words
 from dicom_node.answer.query import Example, similar_to_examples
 from dicom_node.answer.question import Question, read_filters, read_scope
 from dicom_node.answer.response import Asked
 from dicom_node.config import Scope
-from dicom_node.errors import NotUnderstood, ObjectRefused, QueryRefused
+from dicom_node.errors import NoTextSpace, NotUnderstood, ObjectRefused, QueryRefused
 from dicom_node.operate.example import embed_examples
 from dicom_node.receive.clips import Region, read_box
 from dicom_node.receive.header import read_file_header
@@ -24,11 +27,22 @@ from dicom_node.web.dicom_json import MEDIA_TYPE, DicomJson, as_json
 from dicom_node.web.failures import responses
 from dicom_node.web.routes.cases import CASES, SimilarCases, cases_of, chosen
 from dicom_node.web.routes.similar import WantedFields, asked
+from dicom_node.web.routes.words import WEIGHT, check_words, find_words, tell, words_in
 from dicom_node.web.service import EXAMPLE, Service, WebService
-from dicom_node.web.upload import BODIES, Upload, received
+from dicom_node.web.upload import CONTENT, Upload, received
+from encoder.wordpiece import MAX_CHARACTERS
 from index.attributes import Level
 
 router = APIRouter(tags=["similar"])
+
+_JSON = "application/json"
+_WORDS = {
+    "type": "object",
+    "description": "the parameters of `GET /similar`",
+    "properties": {"text": {"type": "string"}},
+    "required": ["text"],
+}
+_BODY = {"requestBody": {"required": True, "content": {**CONTENT, _JSON: {"schema": _WORDS}}}}
 
 
 class Posted(WantedFields):
@@ -41,6 +55,10 @@ class Posted(WantedFields):
     unlike: list[str] = Field(
         [], description="Study Instance UIDs of posted files that cases are not to be like"
     )
+    text: str = Field(
+        "", max_length=MAX_CHARACTERS, description="a sentence in English that the cases are to be"
+    )
+    text_weight: float | None = Field(None, ge=0, le=1, description=WEIGHT)
 
     @field_validator("box")
     @classmethod
@@ -63,12 +81,28 @@ class Posted(WantedFields):
             return None
         return Region(self.slice_number, read_box(self.box) if self.box else None)
 
+    def check_words(self) -> None:
+        """Raise `QueryRefused` for what does not go together."""
+        if not self.text and self.text_weight is not None:
+            raise QueryRefused("text_weight: it is of words beside an example, and there are none")
+        if self.text:
+            check_words(self.text)
+        if self.text and self.unlike:
+            raise QueryRefused("text: it goes without unlike")
+
+    def share_of_words(self, configured: float) -> float:
+        """Return the share of the words, 0 where there are none."""
+        if not self.text:
+            return 0.0
+        return configured if self.text_weight is None else self.text_weight
+
 
 @router.post(
     "/similar",
-    openapi_extra=BODIES,
-    responses=CASES | responses(406, 408, 413, 415, 422, 507),
+    openapi_extra=_BODY,
+    responses=CASES | responses(404, 406, 408, 413, 415, 422, 501, 507),
     response_model=SimilarCases,
+    response_model_exclude_unset=True,
 )
 async def similar_to_files(
     service: Service,
@@ -78,10 +112,15 @@ async def similar_to_files(
 ) -> SimilarCases | DicomJson:
     """Rank the kept studies by likeness to files, of which nothing is kept.
 
-    Those of several studies are several examples; `unlike` says which ones are not wanted.
+    Those of several studies are several examples; `unlike` says which ones are not wanted. A body
+    of JSON has the parameters of `GET /similar` instead, so that no URL holds the sentence.
     The answer is `application/json` unless `application/dicom+json` is preferred.
     """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _JSON:
+        told = await words_in(request)
+        return await run_in_threadpool(find_words, service, told, chosen(accepted, told))
     media_type = chosen(accepted, wanted)
+    wanted.check_words()
     async with received(request, service) as upload:
         return await run_in_threadpool(_like_files, service, upload, wanted, media_type)
 
@@ -97,7 +136,17 @@ def _like_files(
         raise QueryRefused("the scope of posted files is ALL or OTHER_PATIENTS")
     answering = service.find.current()
     model = answering.model
+    weight = wanted.share_of_words(service.find.word_weight)
+    if weight and answering.words is None:
+        raise NoTextSpace
     like, unlike = _examples(service, upload, wanted, model.model_id)
+    if weight:
+        if len(like) > 1:
+            raise QueryRefused("text: it goes with one example; send the files of one study")
+        study = like[0].study_instance_uid
+        question = Question(study=study, text=wanted.text, scope=scope, filters=filters)
+        found = find_by_words(answering, question, like[0], weight)
+        return tell(service, identifier, media_type, found)
     ranking = similar_to_examples(answering.search, like, unlike, filters)
     if media_type == MEDIA_TYPE:
         # The answer has room for one study that was compared with.
@@ -126,6 +175,8 @@ def _examples(
         left.discard(study)
     if left:
         raise QueryRefused("unlike: no posted file is of such a study")
+    if not like and unlike:
+        raise QueryRefused("unlike: nothing to compare with, all posted files are unwanted")
     embedded = embed_examples(
         service.worker, like, model_id=model_id, region=region, caller=EXAMPLE
     )

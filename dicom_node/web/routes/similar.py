@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dicom_node.answer import private
 from dicom_node.answer.element import dataset_of
-from dicom_node.answer.find import ask_similar, case_answers
+from dicom_node.answer.find import case_answers, find_cases
 from dicom_node.answer.identifier import Identifier
 from dicom_node.config import Scope
 from dicom_node.web.dicom_json import DATA_SETS, DicomJson, as_json
@@ -116,7 +116,7 @@ def _similar(
     example: dict[private.PrivateElement, str],
 ) -> DicomJson:
     identifier = asked(level, wanted, example)
-    found = ask_similar(identifier, service.find, is_listening=lambda: True)
+    found = find_cases(identifier, service.find, is_listening=lambda: True)
     answers = case_answers(identifier, found, service.find)
     return DicomJson([as_json(dataset_of(answer)) for _, answer in answers])
 
