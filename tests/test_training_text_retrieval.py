@@ -139,6 +139,18 @@ def test_hits_of_a_drawn_gallery_are_those_of_its_items_repeated(
     assert found.tolist() == [sum(repeated[:cut])]
 
 
+def test_labels_and_comments_in_another_script_do_not_ask_and_are_counted() -> None:
+    items = [
+        image("US", "LUNG", "healthy", caption="Норма | No effusion"),
+        image("US", "ГРУДЬ", "肺炎", caption="Норма"),
+    ]
+    found = asked(lying_at(items, np.eye(2, 12)), SPACE)
+    assert (len(found.images), found.unread) == (2, 3)
+    assert len(found.texts) == len({*prompts("healthy", facts_of(items[0])), "No effusion"})
+    (left_out,) = text_retrieval("e", lying_at(items, np.eye(2, 12)), SPACE).not_scorable
+    assert left_out.reason.startswith("3 cannot be read")
+
+
 def test_nothing_to_ask_is_said() -> None:
     with pytest.raises(NothingToScore, match="no eval item has a label or a comment"):
         text_retrieval("e", lying_at([image("CR", "CHEST", "")], np.ones((1, 12))), SPACE)

@@ -16,7 +16,7 @@ from bindings import (
     generated_vectors,
     small_bind_config,
 )
-from encoders import small_encoder
+from encoders import small_encoder, study_of
 from imagesets import write_images
 from towers import small_tower
 from typer.testing import CliRunner, Result
@@ -155,6 +155,7 @@ def test_the_command_binds_a_folder_of_images_and_reports(tmp_path: Path) -> Non
     assert space_checkpoint.space_id(space) in said.stdout
     for stage in ("adapt", "bind", "unify"):
         assert (tmp_path / "out" / stage / "log.jsonl").read_text().count("\n") == 1
+    assert "left out" not in said.stderr
     assert isinstance(bind(manifest, tmp_path / "out", *given).exception, BadRun)
     again = bind(manifest, tmp_path / "out", *given, "--resume")
     assert again.stdout == said.stdout
@@ -163,3 +164,31 @@ def test_the_command_binds_a_folder_of_images_and_reports(tmp_path: Path) -> Non
     assert isinstance(other.exception, BadRun), "stage 0 would have learned from other reports"
     said = bind(manifest, tmp_path / "out", "--set", "speed=1")
     assert said.exit_code == 2, said.output
+
+
+def test_the_command_leaves_out_another_script_and_reports_of_what_it_will_be_judged_by(
+    tmp_path: Path,
+) -> None:
+    manifest = write_images(tmp_path)
+    lines = manifest.read_text().splitlines()
+    column = lines[0].split(",").index("caption")
+    for row, caption in ((1, "Малая опухоль"), (2, "small opacity")):
+        cells = lines[row].split(",")
+        cells[column] = caption
+        lines[row] = ",".join(cells)
+    lines = [line.replace("us1,train", "us1,eval") for line in lines]
+    manifest.write_text("\n".join(lines) + "\n")
+    text_checkpoint.save(tmp_path / "tower", small_tower())
+    (tmp_path / "reports").mkdir()
+    studies = [study_of(next((tmp_path / name).iterdir())) for name in ("us0", "us1")]
+    rows = "".join(f"A chest of a child,{uid}\n" for uid in (*studies, studies[1]))
+    (tmp_path / "reports" / "all.csv").write_text("text,study_instance_uid\n" + rows)
+    given = ("--text", tmp_path / "tower", "--reports", tmp_path / "reports")
+    encoder = small_encoder(tmp_path / "encoder", 1)
+
+    said = bind(manifest, tmp_path / "out", "--encoder", encoder, *given)
+
+    assert said.exit_code == 0, said.output
+    assert "1 labels, descriptions or comments cannot be read" in said.stderr
+    assert "2 reports are of studies of the eval split" in said.stderr
+    assert "Малая" not in said.output

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from encoder.errors import BadText
 from encoder.text import TextTower
 from encoder.text_embedder import padded
 from encoder.wordpiece import Tokeniser
@@ -75,11 +74,7 @@ class Reader:
 
     def knows(self, text: str) -> bool:
         """Say whether a sentence can be read."""
-        try:
-            self._tokeniser.read(text)
-        except BadText:
-            return False
-        return True
+        return self._tokeniser.knows(text)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """Return unit rows (N, W); BadText for one that cannot be read."""

@@ -26,7 +26,7 @@ from training.bind_config import BindConfig
 from training.captions import Caption, Wordings, draw, is_true, wordings
 from training.data import fingerprint
 from training.evaluate import embed_items
-from training.facts import facts_of
+from training.facts import facts_of, readable
 from training.manifest import Item
 from training.reports import Report
 
@@ -139,12 +139,13 @@ class Pairs:
 _SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
 
 
-def gather(items: Sequence[Item], vectors: Matrix, known: Sequence[Wordings],
+def gather(items: Sequence[Item], vectors: Matrix, known: Mapping[str, Wordings],
            config: BindConfig) -> Pairs:  # fmt: skip
     """Group images by what is known of them and draw captions of each group, by the seed."""
     rows: dict[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], list[int]] = {}
-    for row, (item, said) in enumerate(zip(items, known, strict=True)):
-        rows.setdefault((item.modality, tuple(sorted(said.items()))), []).append(row)
+    for row, item in enumerate(items):
+        said = tuple(sorted(known[item.path].items()))
+        rows.setdefault((item.modality, said), []).append(row)
     numbers: dict[Caption, int] = {}
     groups: list[Group] = []
     for (modality, facts), members in sorted(rows.items()):
@@ -162,10 +163,19 @@ def gather(items: Sequence[Item], vectors: Matrix, known: Sequence[Wordings],
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of items by path, reports of other studies, texts that could not be read."""
+
+    wordings: Mapping[str, Wordings]
+    others: tuple[Report, ...]
+    unread: frozenset[str]
+
+
 def known_of(
-    items: Sequence[Item], reports: Sequence[Report]
-) -> tuple[list[Wordings], list[Report]]:
-    """Return what is known of each item, reports of its study as comments; and the other reports.
+    items: Sequence[Item], reports: Sequence[Report], knows: Callable[[str], bool]
+) -> Known:
+    """Gather what is known of each item, reports of its study as comments, as far as it is read.
 
     Raises OSError where a file is gone.
     """
@@ -173,23 +183,40 @@ def known_of(
     for one in reports:
         if uid := one.study_instance_uid:
             of_study.setdefault(uid, {}).update(dict.fromkeys(one.sentences))
-    known: list[Wordings] = []
+    known: dict[str, Wordings] = {}
     met: set[str] = set()
+    unread: set[str] = set()
     for item in items:
         header = _header(item)
         facts = facts_of(item, header)
-        uid = str(header.get("StudyInstanceUID") or "") if header is not None else ""
+        uid = _study(header)
         if (reported := of_study.get(uid)) is not None:
             facts = replace(facts, comments=(*facts.comments, *reported))
             met.add(uid)
-        known.append(wordings(facts))
-    return known, [one for one in reports if one.study_instance_uid not in met]
+        facts, its = readable(facts, knows)
+        unread |= its
+        known[item.path] = wordings(facts)
+    others = tuple(one for one in reports if one.study_instance_uid not in met)
+    return Known(known, others, frozenset(unread))
+
+
+def not_of(items: Sequence[Item], reports: Sequence[Report]) -> tuple[Report, ...]:
+    """Leave out the reports of the studies of some items, as those of the eval split.
+
+    A report that does not say its study stays. Raises OSError where a file is gone.
+    """
+    theirs = {_study(_header(item)) for item in items} - {""}
+    return tuple(one for one in reports if one.study_instance_uid not in theirs)
 
 
 def neighbours(reports: Sequence[Report]) -> Iterator[tuple[str, str]]:
     """Pair each sentence of a report with the next: they speak of one case."""
     for report in reports:
         yield from zip(report.sentences, report.sentences[1:], strict=False)
+
+
+def _study(header: Dataset | None) -> str:
+    return "" if header is None else str(header.get("StudyInstanceUID") or "")
 
 
 def _header(item: Item) -> Dataset | None:

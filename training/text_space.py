@@ -25,7 +25,7 @@ from encoder.space_checkpoint import SpaceCheckpoint, SpaceDescription
 from encoder.text import TextTower, build
 from encoder.text_checkpoint import Storage, TextCheckpoint, stored, text_model_id
 from encoder.text_embedder import TextEmbedder
-from encoder.wordpiece import Tokeniser
+from encoder.wordpiece import MAX_CHARACTERS, Tokeniser
 from training import lowrank
 from training.adapt import Adaptation, Reader, SentencePair, found_first, synonyms
 from training.bind import Binding, Sentences
@@ -159,7 +159,7 @@ class _Course:
     def sentences(self, tower: dict[str, Tensor]) -> Sentences:
         """Read captions, terms and every second foreign sentence, as the space will read them."""
         reader = self.reader(build(self.materials.tower.description.config, tower))
-        captions = [write_out(caption.text) for caption in self.materials.pairs.captions]
+        captions = self._captions()
         names = [write_out(name) for term in terms() for name in term.names]
         readable = [name for name in names if reader.knows(name)]
         draws = torch.Generator().manual_seed(self.config.seed)
@@ -169,11 +169,15 @@ class _Course:
         texts = (*captions, *(readable[row] for row in chosen), *foreign)
         return Sentences(texts, reader.all_vectors(texts), len(captions), len(foreign))
 
+    def _captions(self) -> list[str]:
+        """Return every caption as a text space reads it."""
+        return [write_out(each.text)[:MAX_CHARACTERS] for each in self.materials.pairs.captions]
+
     def read(self, tower: dict[str, Tensor]) -> _Read:
         """Store a tower, and let it read what is measured with."""
         first = self.materials.tower
         text = TextCheckpoint(first.description, stored(tower, Storage.INT8), first.vocabulary)
-        captions = [write_out(caption.text) for caption in self.materials.pairs.captions]
+        captions = self._captions()
         foreign = [write_out(line) for line in foreign_sentences()[1::2]]
         rows = torch.from_numpy(TextEmbedder(text, device="cpu").embed([*captions, *foreign]))
         return _Read(text, rows[: len(captions)], rows[len(captions) :])
