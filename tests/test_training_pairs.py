@@ -105,11 +105,46 @@ def test_images_are_embedded_once_and_again_when_they_change(tmp_path: Path) -> 
     assert not np.array_equal(changed.vectors, first.vectors)
 
 
+def test_what_could_not_be_read_is_still_told_when_vectors_are_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = list(read_items(write_images(tmp_path))[:22])
+    items[1].files[0].write_bytes(b"no picture")
+    encoder = SimilisEncoder(untrained(), "images", device="cpu")
+    first = embedded(items, encoder, tmp_path / "out", lambda: None)
+    again = embedded(items, encoder, tmp_path / "out", lambda: None)
+    assert len(first.items) == len(again.items) == 21
+    assert again.unreadable == first.unreadable
+    assert again.unreadable[0].startswith(f"{items[1].path}: ")
+    monkeypatch.setattr("training.pairs.RULES", -1)
+    calls = list[int]()
+    embedded(items, encoder, tmp_path / "out", lambda: calls.append(1))
+    assert len(calls) == 22, "vectors of other rules of reading are not taken"
+
+
+def test_captions_are_no_more_than_the_most_and_groups_without_any_are_left_out() -> None:
+    fewer = generated_pairs(replace(CONFIG, most_captions=40))
+    assert len(fewer.paths) == 60
+    assert [len(group.captions) for group in fewer.groups] == [4] * 10
+    few = generated_pairs(replace(CONFIG, most_captions=7))
+    assert len(few.groups) == len({g for g in few.group_of}) == 7
+    assert (len(few.captions), len(few.paths), len(few.vectors)) == (7, 42, 42)
+    for row, path in enumerate(few.paths):
+        kept = PAIRS.paths.index(path)
+        assert torch.equal(few.vectors[row], PAIRS.vectors[kept])
+        group, of_all = few.groups[few.group_of[row]], PAIRS.groups[PAIRS.group_of[kept]]
+        assert (group.known, few.patients[row]) == (of_all.known, PAIRS.patients[kept])
+    other = generated_pairs(replace(CONFIG, most_captions=7, seed=5))
+    assert other.paths != few.paths, "the seed draws"
+    images, captions = few.drawn(np.random.default_rng(1), 50)
+    assert images.max() < 42 and captions.max() < 7
+
+
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     items = read_items(write_images(tmp_path))[:2]
     encoder = SimilisEncoder(untrained(), "images", device="cpu")
     embedded(items, encoder, tmp_path / "out", lambda: None)
-    (left,) = (tmp_path / "out").iterdir()
+    (left,) = (tmp_path / "out").glob("*.npz")
     left.write_bytes(left.read_bytes()[:100])
     with pytest.raises(BadVectorsFile):
         embedded(items, encoder, tmp_path / "out", lambda: None)

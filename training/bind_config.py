@@ -28,6 +28,7 @@ class BindConfig:
     dim: int = 128
     bf16: bool = True  # matrix products of the text tower; weights and losses stay float32
     captions: int = 48  # drawn for all images of which the same is known
+    most_captions: int = 100_000  # in all: each is read twice and held as a row of the tower's width
     terms: int = 1500  # names from coded dictionaries, over which text heads have to agree
     evenness: float = 0.5  # a group of n images is drawn n**evenness times: 1 as they are, 0 evenly
     # stage 0: the text tower learns the language; rank and alpha as M3Bind's code has them
@@ -54,9 +55,9 @@ class BindConfig:
     gap: float = 0.5  # how much of the gap between images and sentences is taken off
 
     def __post_init__(self) -> None:
-        counts = (self.dim, self.captions, self.rank, self.adapt_batch, self.bind_batch)
+        counts = (self.dim, self.captions, self.most_captions, self.rank, self.adapt_batch)
         steps = (self.adapt_steps, self.bind_steps, self.unify_steps, self.terms, self.unify_rank)
-        if min(*counts, self.unify_batch) < 1 or min(steps) < 0:
+        if min(*counts, self.bind_batch, self.unify_batch) < 1 or min(steps) < 0:
             raise ValueError("dim, captions, rank and batches must be positive, steps not negative")
         if not 0 <= self.held_out < 1:
             raise ValueError("held_out must be a part between 0 and 1")

@@ -19,12 +19,13 @@ from pydicom import Dataset, dcmread
 from torch import Tensor
 
 from encoder.headers import READ_ERRORS, quiet, raise_if_missing
+from encoder.normalise import RULES
 from encoder.plain import FILM_SUFFIXES, PICTURE_SUFFIXES
 from training import vectors_file
 from training.baselines import Matrix, Method
 from training.bind_config import BindConfig
 from training.captions import Caption, Wordings, draw, is_true, wordings
-from training.data import fingerprint
+from training.data import FORMAT, fingerprint
 from training.evaluate import embed_items
 from training.facts import facts_of, readable
 from training.manifest import Item
@@ -47,16 +48,21 @@ def embedded(
 ) -> Embedded:
     """Embed items, or take what an earlier call left in `folder` for these files and encoder.
 
+    What is left also says what could not be read, and belongs to the rules that it was read by.
+
     Raises as `evaluate.embed_items`, and BadVectorsFile where what was left is damaged.
     """
-    path = folder / f"vectors-{method.model_id}-{fingerprint(items)}.npz"
-    if path.exists():
+    path = folder / f"vectors-{method.model_id}-{fingerprint(items, FORMAT, RULES)}.npz"
+    left_out = path.with_suffix(".left-out.txt")
+    if path.exists() and left_out.exists():
         kept = vectors_file.load(path)
         row = {name: number for number, name in enumerate(kept.ids)}
         readable = tuple(item for item in items if item.path in row)
-        return Embedded(readable, kept.vectors[[row[item.path] for item in readable]], ())
+        return Embedded(readable, kept.vectors[[row[item.path] for item in readable]],
+                        tuple(left_out.read_text(encoding="utf-8").splitlines()))  # fmt: skip
     done = embed_items(items, method, advance)
     folder.mkdir(parents=True, exist_ok=True)
+    left_out.write_text("\n".join(done.unreadable), encoding="utf-8")
     vectors_file.save(path, [item.path for item in done.items], done.vectors, done.model_id)
     return Embedded(done.items, done.vectors, done.unreadable)
 
@@ -141,16 +147,28 @@ _SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
 
 def gather(items: Sequence[Item], vectors: Matrix, known: Mapping[str, Wordings],
            config: BindConfig) -> Pairs:  # fmt: skip
-    """Group images by what is known of them and draw captions of each group, by the seed."""
+    """Group images by what is known of them and draw captions of each group, by the seed.
+
+    No more than `config.most_captions` in all: groups get fewer each, and at last some get none
+    and are left out with their images, drawn by the seed.
+    """
     rows: dict[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], list[int]] = {}
     for row, item in enumerate(items):
         said = tuple(sorted(known[item.path].items()))
         rows.setdefault((item.modality, said), []).append(row)
+    every = sorted(rows.items())
+    if len(every) > config.most_captions:
+        every = sorted(random.Random(config.seed).sample(every, config.most_captions))
+        kept = sorted(row for _, members in every for row in members)
+        place = {row: number for number, row in enumerate(kept)}
+        every = [(said, [place[row] for row in members]) for said, members in every]
+        items, vectors = [items[row] for row in kept], vectors[kept]
+    count = max(1, min(config.captions, config.most_captions // max(1, len(every))))
     numbers: dict[Caption, int] = {}
     groups: list[Group] = []
-    for (modality, facts), members in sorted(rows.items()):
+    for (modality, facts), members in every:
         stream = random.Random(f"{config.seed} {modality} {facts}")
-        mine = draw(dict(facts), stream, count=config.captions)
+        mine = draw(dict(facts), stream, count=count)
         its = np.array([numbers.setdefault(each, len(numbers)) for each in mine], dtype=np.intp)
         groups.append(Group(modality, dict(facts), np.array(members, dtype=np.intp), its))
     return Pairs(

@@ -40,6 +40,7 @@ from training.unify import Unifying
 SPACE, TEACHERS = "space", "teachers"
 FOREIGN_FILE = "foreign_sentences.txt"
 NAME = "similis-words"
+READ_AT_ONCE = 2048  # sentences, between two moves of the bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,22 @@ class Materials:
 
 # Returns who watches a stage: its name, its folder, its steps.
 Watching = Callable[[str, Path, int], Watcher]
+# Returns who is told that more sentences were read: what they are read for, how many they are.
+Reading = Callable[[str, int], Callable[[int], None]]
 
 
 def train_space(
-    materials: Materials, config: BindConfig, folder: Path, watching: Watching
+    materials: Materials,
+    config: BindConfig,
+    folder: Path,
+    watching: Watching,
+    reading: Reading = lambda *_: lambda _: None,
 ) -> SpaceCheckpoint | None:
     """Go through the stages and write the space and the teachers; None where a watcher stopped it.
 
     Raises as `stage.train_stage`.
     """
-    course = _Course(materials, config, folder, watching)
+    course = _Course(materials, config, folder, watching, reading)
     if (adapted := course.adapted()) is None:
         return None
     sentences = course.sentences(adapted)
@@ -119,6 +126,7 @@ class _Course:
     config: BindConfig
     folder: Path
     watching: Watching
+    reading: Reading
     metrics: dict[str, float] = field(default_factory=dict)
 
     def run(self, name: str, stage: Stage, steps: int, lr: float) -> bool:
@@ -167,7 +175,8 @@ class _Course:
         foreign = [write_out(line) for line in foreign_sentences()[::2]]
         foreign = [line for line in foreign if reader.knows(line)]
         texts = (*captions, *(readable[row] for row in chosen), *foreign)
-        return Sentences(texts, reader.all_vectors(texts), len(captions), len(foreign))
+        rows = reader.all_vectors(texts, self.reading("sentences", len(texts)))
+        return Sentences(texts, rows, len(captions), len(foreign))
 
     def _captions(self) -> list[str]:
         """Return every caption as a text space reads it."""
@@ -179,7 +188,13 @@ class _Course:
         text = TextCheckpoint(first.description, stored(tower, Storage.INT8), first.vocabulary)
         captions = self._captions()
         foreign = [write_out(line) for line in foreign_sentences()[1::2]]
-        rows = torch.from_numpy(TextEmbedder(text, device="cpu").embed([*captions, *foreign]))
+        every, embedder = [*captions, *foreign], TextEmbedder(text, device="cpu")
+        advance = self.reading("sentences, as they are stored", len(every))
+        rows = torch.empty(len(every), embedder.dim)
+        for first in range(0, len(every), READ_AT_ONCE):
+            part = every[first : first + READ_AT_ONCE]
+            rows[first : first + len(part)] = torch.from_numpy(embedder.embed(part))
+            advance(len(part))
         return _Read(text, rows[: len(captions)], rows[len(captions) :])
 
     @torch.no_grad()

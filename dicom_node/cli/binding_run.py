@@ -3,9 +3,10 @@
 Apart from its options because it loads torch, which no other command should wait for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -75,7 +76,10 @@ def carry_out(order: Order) -> None:
             journals.append(journal)
             return journal
 
-        space = train_space(materials, order.settings, order.out, watching)
+        def reading(name: str, total: int) -> Callable[[int], None]:
+            return partial(bars.advance, bars.add_task(name, total=total))
+
+        space = train_space(materials, order.settings, order.out, watching, reading)
     if space is None:
         typer.echo(f"{order.out}: stopped; --resume goes on")
     else:
@@ -102,8 +106,11 @@ def _materials(order: Order, bars: Bars) -> Materials:
     bars.update(task, completed=len(mine))
     for unreadable in images.unreadable:
         _tell(unreadable)
+    gathered = pairs.gather(images.items, images.vectors, known.wordings, order.settings)
+    if unsaid := len(images.items) - len(gathered.paths):
+        _tell(f"{unsaid} images, drawn by the seed: more captions than most_captions")
     return Materials(
-        pairs=pairs.gather(images.items, images.vectors, known.wordings, order.settings),
+        pairs=gathered,
         others=tuple(pairs.neighbours(known.others)),
         tower=tower,
         image_model_id=encoder.model_id,
