@@ -127,7 +127,7 @@ def test_captions_are_no_more_than_the_most_and_groups_without_any_are_left_out(
     assert len(fewer.paths) == 60
     assert [len(group.captions) for group in fewer.groups] == [4] * 10
     few = generated_pairs(replace(CONFIG, most_captions=7))
-    assert len(few.groups) == len({g for g in few.group_of}) == 7
+    assert len(few.groups) == len(set(few.group_of)) == 7
     assert (len(few.captions), len(few.paths), len(few.vectors)) == (7, 42, 42)
     for row, path in enumerate(few.paths):
         kept = PAIRS.paths.index(path)

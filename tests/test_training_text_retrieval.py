@@ -163,8 +163,8 @@ def test_intervals_are_those_of_galleries_whose_patients_were_literally_drawn_an
         gallery = [row for row in range(14) for _ in range(int(draw[column[row]]))]
         kept = [s for s in range(len(cosines)) if found.right[s, gallery].any()]
         values = [slow(cosines[s, gallery], found.right[s, gallery]) for s in kept]
-        like = [np.mean(found.like[s, gallery][np.argsort(-cosines[s, gallery], kind="stable")][:10])
-                for s in kept]  # fmt: skip
+        order = np.argsort(-cosines[:, gallery], axis=1, kind="stable")[:, :10]
+        like = [np.mean(found.like[s, gallery][order[s]]) for s in kept]
         if kept:
             means.append([*np.mean(values, axis=0), np.mean(like)])
     rows = {row.name: row for row in text_retrieval("e", every, SPACE, seed=seed).rows}

@@ -45,7 +45,9 @@ def word_tower(sentences: Iterable[str]) -> TextCheckpoint:
 
     A sentence is about the mean of vectors drawn for its words: what differs in words differs.
     """
-    words = {word for sentence in sentences for word in re.findall(r"\w+|[^\w\s]", sentence.lower())}
+    words = {
+        word for sentence in sentences for word in re.findall(r"\w+|[^\w\s]", sentence.lower())
+    }
     vocabulary = tuple(dict.fromkeys((*VOCABULARY, *sorted(words))))
     config = replace(CONFIG, vocabulary=len(vocabulary), tokens=48)
     stream = torch.Generator().manual_seed(1)

@@ -102,5 +102,5 @@ def _floor(moved: Tensor, captions: Tensor, foreign: Tensor) -> tuple[float, flo
 
 def _best(said: Tensor, moved: Tensor) -> NDArray[np.float32]:
     """Return the best cosine (S,) of sentences among any number of images (N, D)."""
-    best = torch.stack([(said @ block.T).amax(dim=1) for block in moved.split(BLOCK)])
+    best = torch.stack([(said @ block.T).amax(dim=1) for block in torch.split(moved, BLOCK)])
     return best.amax(dim=0).numpy()

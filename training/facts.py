@@ -1,13 +1,14 @@
 """What is known of an image in words: from its DICOM header, and from its row in the manifest.
 
-Owns: `Facts`, bands of age, cutting comments into sentences, leaving out what cannot be read. Does
-not own: how it is said (`captions`), who can read it (the text tower). A fact that is absent, or not
-as the standard writes it, is unknown and stays unsaid.
+Owns: `Facts`, bands of age, cutting comments into sentences, leaving out what cannot be read.
+Does not own: how it is said (`captions`), who can read it (the text tower). A fact that is absent,
+or not as the standard writes it, is unknown and stays unsaid.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydicom import Dataset
 
@@ -76,7 +77,7 @@ def readable(facts: Facts, knows: Callable[[str], bool]) -> tuple[Facts, frozens
     written = {name: getattr(facts, name) for name in _WRITTEN}
     texts = {text for text in (*written.values(), *facts.comments) if text}
     unread = {text for text in texts if not read(text)}
-    unsaid = {name: "" for name, text in written.items() if text in unread}
+    unsaid: dict[str, Any] = {name: "" for name, text in written.items() if text in unread}
     comments = tuple(text for text in facts.comments if text not in unread)
     return replace(facts, **unsaid, comments=comments), frozenset(unread)
 

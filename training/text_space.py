@@ -191,9 +191,9 @@ class _Course:
         every, embedder = [*captions, *foreign], TextEmbedder(text, device="cpu")
         advance = self.reading("sentences, as they are stored", len(every))
         rows = torch.empty(len(every), embedder.dim)
-        for first in range(0, len(every), READ_AT_ONCE):
-            part = every[first : first + READ_AT_ONCE]
-            rows[first : first + len(part)] = torch.from_numpy(embedder.embed(part))
+        for start in range(0, len(every), READ_AT_ONCE):
+            part = every[start : start + READ_AT_ONCE]
+            rows[start : start + len(part)] = torch.from_numpy(embedder.embed(part))
             advance(len(part))
         return _Read(text, rows[: len(captions)], rows[len(captions) :])
 

@@ -121,9 +121,11 @@ def _reports(order: Order, items: Sequence[Item]) -> Sequence[Report]:
     """Read the reports, without those of studies that the space will be judged by."""
     if order.reports is None:
         return ()
-    every = read_reports(order.reports)
-    kept = pairs.not_of([item for item in items if item.split is Split.EVAL], every)
-    if count := len(every) - len(kept):
+    found = read_reports(order.reports)
+    for unreadable in found.unreadable:
+        _tell(unreadable)
+    kept = pairs.not_of([item for item in items if item.split is Split.EVAL], found.reports)
+    if count := len(found.reports) - len(kept):
         _tell(f"{count} reports are of studies of the eval split")
     return kept
 
