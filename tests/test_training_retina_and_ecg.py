@@ -27,7 +27,8 @@ from training.reading import read_largest
 from training.text_space import SPACE
 
 SETTINGS = ("adapt_steps=0", "bind_steps=200", "unify_steps=100", "terms=9", "captions=24",
-            "dim=16", "bind_batch=32", "unify_batch=32", "bind_lr=1e-2", "unify_lr=1e-2")  # fmt: skip
+            "dim=16", "bind_batch=32", "unify_batch=32", "bind_lr=0.01",
+            "unify_lr=0.01")  # fmt: skip
 ASKED = {
     "OP": ("ophthalmic photograph", "a photograph of the fundus"),
     "OPT": ("optical coherence tomography", "OCT of the retina"),
