@@ -38,6 +38,10 @@ class TextEmbedder:
         """Cut one sentence into pieces, which says what was not understood; BadText as there."""
         return self._tokeniser.read(text)
 
+    def knows(self, text: str) -> bool:
+        """Say whether a sentence can be read."""
+        return self._tokeniser.knows(text)
+
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Turn sentences into unit rows (N, D) in the same order.
 

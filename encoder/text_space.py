@@ -56,6 +56,10 @@ class TextSpace:
         self._heads = arrays["heads.weight"], arrays["heads.bias"]
         self._gaps, self._knots = arrays["gaps"], arrays["knots"]
 
+    def knows(self, sentence: str) -> bool:
+        """Say whether `texts` takes a sentence."""
+        return self._text.knows(sentence)
+
     def texts(self, sentences: Sequence[str]) -> Matrix:
         """Turn sentences, their abbreviations written out, into unit rows (N, D).
 

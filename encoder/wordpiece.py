@@ -57,6 +57,14 @@ class Tokeniser:
         """Number of the piece that fills a batch up."""
         return self._numbers[PADDING]
 
+    def knows(self, text: str) -> bool:
+        """Say whether a sentence can be read."""
+        try:
+            self.read(text)
+        except BadText:
+            return False
+        return True
+
     def read(self, text: str) -> Sentence:
         """Cut a sentence; what goes beyond the most tokens is left out and counted.
 

@@ -13,7 +13,7 @@ from towers import small_tower
 
 from encoder.clip import Kind
 from training.bind_config import BindConfig
-from training.captions import wordings
+from training.captions import Wordings, wordings
 from training.facts import facts_of
 from training.manifest import Item, Split
 from training.pairs import Pairs, gather
@@ -67,8 +67,12 @@ def generated_vectors(items: tuple[Item, ...], noise: float = 0.3) -> np.ndarray
 def generated_pairs(config: BindConfig = CONFIG, of_each: int = 6) -> Pairs:
     """Gather the generated items."""
     items = generated_items(of_each)
-    known = [wordings(facts_of(item)) for item in items]
-    return gather(items, generated_vectors(items), known, config)
+    return gather(items, generated_vectors(items), known_as_it_is(items), config)
+
+
+def known_as_it_is(items: tuple[Item, ...]) -> dict[str, Wordings]:
+    """Say what the rows of a manifest do, whatever can be read."""
+    return {item.path: wordings(facts_of(item)) for item in items}
 
 
 def generated_materials(config: BindConfig = CONFIG) -> Materials:

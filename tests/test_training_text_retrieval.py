@@ -10,7 +10,15 @@ from training.captions import every_caption, prompts
 from training.errors import NothingToScore
 from training.evaluate import Embedded
 from training.facts import facts_of
-from training.text_retrieval import MODALITY, asked, hits_within, questions, text_retrieval
+from training.resampling import RESAMPLES, times_drawn
+from training.text_retrieval import (
+    MODALITY,
+    SHOWN,
+    asked,
+    hits_within,
+    questions,
+    text_retrieval,
+)
 
 SPACE = open_space()
 KNOWN = (
@@ -137,6 +145,45 @@ def test_hits_of_a_drawn_gallery_are_those_of_its_items_repeated(
 
     found = hits_within(cut, times, np.cumsum(times, axis=1), hits)
     assert found.tolist() == [sum(repeated[:cut])]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_intervals_are_those_of_galleries_whose_patients_were_literally_drawn_anew(
+    seed: int,
+) -> None:
+    every = drawn(14, seed)
+    found = asked(every, SPACE)
+    cosines = found.texts @ found.images.T
+    patients = np.unique(found.units)
+    # The draws of the product: how often each patient (R, U) is in a gallery.
+    times, column = times_drawn(found.units, np.random.default_rng(seed))
+    assert times.shape == (RESAMPLES, len(patients))
+    means = []
+    for draw in times:
+        gallery = [row for row in range(14) for _ in range(int(draw[column[row]]))]
+        kept = [s for s in range(len(cosines)) if found.right[s, gallery].any()]
+        values = [slow(cosines[s, gallery], found.right[s, gallery]) for s in kept]
+        order = np.argsort(-cosines[:, gallery], axis=1, kind="stable")[:, :10]
+        like = [np.mean(found.like[s, gallery][order[s]]) for s in kept]
+        if kept:
+            means.append([*np.mean(values, axis=0), np.mean(like)])
+    rows = {row.name: row for row in text_retrieval("e", every, SPACE, seed=seed).rows}
+    bounds = np.quantile(means, [0.025, 0.975], axis=0).T
+    figures = rows["all: text to image"].figures
+    for metric, expected in zip((*SHOWN, MODALITY), bounds, strict=True):
+        assert figures[metric].interval == pytest.approx(tuple(expected)), metric
+
+
+def test_labels_and_comments_in_another_script_do_not_ask_and_are_counted() -> None:
+    items = [
+        image("US", "LUNG", "healthy", caption="Норма | No effusion"),
+        image("US", "ГРУДЬ", "肺炎", caption="Норма"),
+    ]
+    found = asked(lying_at(items, np.eye(2, 12)), SPACE)
+    assert (len(found.images), found.unread) == (2, 3)
+    assert len(found.texts) == len({*prompts("healthy", facts_of(items[0])), "No effusion"})
+    (left_out,) = text_retrieval("e", lying_at(items, np.eye(2, 12)), SPACE).not_scorable
+    assert left_out.reason.startswith("3 cannot be read")
 
 
 def test_nothing_to_ask_is_said() -> None:

@@ -17,10 +17,10 @@ from bindings import (
     generated_vectors,
     small_bind_config,
 )
-from encoders import small_encoder
+from encoders import small_encoder, study_of
 from imagesets import write_images
 from torch.nn import functional
-from towers import small_tower
+from towers import small_tower, word_tower
 from typer.testing import CliRunner, Result
 
 from dicom_node.cli.app import app
@@ -29,8 +29,10 @@ from encoder import space_checkpoint, text_checkpoint
 from encoder.text_space import TextSpace
 from training.calibrate import measure
 from training.errors import BadRun
+from training.facts import Facts
 from training.stage import stream
-from training.text_space import SPACE, TEACHERS, foreign_sentences, train_space
+from training.text_space import SPACE, TEACHERS, Materials, foreign_sentences, train_space
+from training.zero_shot import label_vectors
 
 SMALL = ("adapt_steps=2", "bind_steps=3", "unify_steps=2", "terms=9", "captions=6", "dim=8",
          "bind_batch=12", "unify_batch=12", "adapt_batch=4")  # fmt: skip
@@ -44,19 +46,36 @@ def bound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_retina_and_ecg_are_bound_as_all_others_on_generated_data(bound: Path) -> None:
-    checkpoint = space_checkpoint.load(bound / SPACE, image_model_id=ENCODER)
-    space = TextSpace(checkpoint, device="cpu")
-    assert space.modalities == ("CR", "ECG", "OP", "OPT", "US")
+def told_right(space: TextSpace) -> dict[str, float]:
+    """Tell generated images into the two labels of their modality: the part that is right."""
     items = generated_items()
     placed = space.images(generated_vectors(items), [item.modality for item in items])
-    for modality, _, _, labels in KINDS:
+    right = {}
+    for modality, kind, part, labels in KINDS:
         mine = [row for row, item in enumerate(items) if item.modality == modality]
-        means = [
-            placed[[row for row in mine if items[row].label == label]].mean(axis=0)
-            for label in labels
-        ]
-        assert not np.allclose(means[0], means[1], atol=0.05), modality
+        words = label_vectors(space, labels, Facts(kind, modality, part))
+        told = (placed[mine] @ words.T).argmax(axis=1)
+        pairs = zip(told, mine, strict=True)
+        right[modality] = float(np.mean([labels[each] == items[row].label for each, row in pairs]))
+    return right
+
+
+@pytest.mark.parametrize(("steps", "binds"), [(0, False), (300, True)])
+def test_words_tell_the_labels_of_retina_and_ecg_as_of_all_others_once_they_are_bound(
+    tmp_path: Path, steps: int, binds: bool
+) -> None:
+    config = small_bind_config(captions=24, adapt_steps=0, bind_steps=steps, unify_steps=steps)
+    pairs = generated_pairs(config)
+    said = [caption.text for caption in pairs.captions]
+    labels = [label for *_, labels in KINDS for label in labels]
+    materials = Materials(pairs, (), word_tower([*said, *labels]), ENCODER)
+    checkpoint = train_space(materials, config, tmp_path, lambda *_: Watch())
+    assert checkpoint is not None
+    space = TextSpace(checkpoint, device="cpu")
+    assert space.modalities == ("CR", "ECG", "OP", "OPT", "US")
+    right = told_right(space)  # by chance 0.5
+    assert (min(right.values()) >= 0.8) == binds, right
+    assert binds or min(right.values()) <= 0.6, right
 
 
 def test_each_modality_leaves_its_own_text_head_as_a_space(bound: Path) -> None:
@@ -183,6 +202,7 @@ def test_the_command_binds_a_folder_of_images_and_reports(tmp_path: Path) -> Non
     assert space_checkpoint.space_id(space) in said.stdout
     for stage in ("adapt", "bind", "unify"):
         assert (tmp_path / "out" / stage / "log.jsonl").read_text().count("\n") == 1
+    assert "left out" not in said.stderr
     assert isinstance(bind(manifest, tmp_path / "out", *given).exception, BadRun)
     again = bind(manifest, tmp_path / "out", *given, "--resume")
     assert again.stdout == said.stdout
@@ -191,3 +211,31 @@ def test_the_command_binds_a_folder_of_images_and_reports(tmp_path: Path) -> Non
     assert isinstance(other.exception, BadRun), "stage 0 would have learned from other reports"
     said = bind(manifest, tmp_path / "out", "--set", "speed=1")
     assert said.exit_code == 2, said.output
+
+
+def test_the_command_leaves_out_another_script_and_reports_of_what_it_will_be_judged_by(
+    tmp_path: Path,
+) -> None:
+    manifest = write_images(tmp_path)
+    lines = manifest.read_text().splitlines()
+    column = lines[0].split(",").index("caption")
+    for row, caption in ((1, "Малая опухоль"), (2, "small opacity")):
+        cells = lines[row].split(",")
+        cells[column] = caption
+        lines[row] = ",".join(cells)
+    lines = [line.replace("us1,train", "us1,eval") for line in lines]
+    manifest.write_text("\n".join(lines) + "\n")
+    text_checkpoint.save(tmp_path / "tower", small_tower())
+    (tmp_path / "reports").mkdir()
+    studies = [study_of(next((tmp_path / name).iterdir())) for name in ("us0", "us1")]
+    rows = "".join(f"A chest of a child,{uid}\n" for uid in (*studies, studies[1]))
+    (tmp_path / "reports" / "all.csv").write_text("text,study_instance_uid\n" + rows)
+    given = ("--text", tmp_path / "tower", "--reports", tmp_path / "reports")
+    encoder = small_encoder(tmp_path / "encoder", 1)
+
+    said = bind(manifest, tmp_path / "out", "--encoder", encoder, *given)
+
+    assert said.exit_code == 0, said.output
+    assert "1 labels, descriptions or comments cannot be read" in said.stderr
+    assert "2 reports are of studies of the eval split" in said.stderr
+    assert "Малая" not in said.output

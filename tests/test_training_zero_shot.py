@@ -40,6 +40,19 @@ def test_images_that_lie_at_their_labels_are_told_right_and_swapped_ones_wrong()
     assert swapped.figures[METRIC].value == 0.0
 
 
+def test_a_source_with_a_label_in_another_script_is_left_out_and_the_others_are_told() -> None:
+    foreign = [image("US", "LUNG", label, split="eval") for label in ("肺炎", "normal")]
+    words = label_vectors(SPACE, LABELS, FACTS)
+    vectors = np.concatenate([np.repeat(words, 4, axis=0), words[:2]])
+
+    found = zero_shot("e", lying_at([*items("eval"), *foreign], vectors), SPACE)
+
+    assert {row.name for row in found.rows} == {"CR", "macro"}
+    assert [(one.name, "English" in one.reason) for one in found.not_scorable] == [("US", True)]
+    told = label_vectors(SPACE, LABELS, Facts(Kind.STILL, "CR", "ГРУДЬ"))
+    np.testing.assert_array_equal(told, label_vectors(SPACE, LABELS, Facts(Kind.STILL, "CR")))
+
+
 def test_a_few_shots_of_the_encoder_stand_beside() -> None:
     words = label_vectors(SPACE, LABELS, FACTS)
     every = lying_at(

@@ -1,6 +1,9 @@
 """A small text tower with random weights and an alphabet for a vocabulary."""
 
+import re
 import string
+from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
@@ -35,3 +38,26 @@ def small_tower(seed: int = 1, storage: Storage = Storage.HALF) -> TextCheckpoin
         format=FORMAT, name="small", origin="drawn", licence="none", config=CONFIG
     )
     return TextCheckpoint(description, stored(small_network(seed), storage), VOCABULARY)
+
+
+def word_tower(sentences: Iterable[str]) -> TextCheckpoint:
+    """Return a tower that has a piece for every word of some sentences and hardly mixes them.
+
+    A sentence is about the mean of vectors drawn for its words: what differs in words differs.
+    """
+    words = {
+        word for sentence in sentences for word in re.findall(r"\w+|[^\w\s]", sentence.lower())
+    }
+    vocabulary = tuple(dict.fromkeys((*VOCABULARY, *sorted(words))))
+    config = replace(CONFIG, vocabulary=len(vocabulary), tokens=48)
+    stream = torch.Generator().manual_seed(1)
+    network = {
+        name: torch.randn(shape, generator=stream) * (1.0 if name == "pieces.weight" else 0.05)
+        for name, shape in weight_shapes(config).items()
+    }
+    network |= {name: torch.ones_like(each) for name, each in network.items()
+                if re.search(r"norm\d?\.weight$", name)}  # fmt: skip
+    description = TextDescription(
+        format=FORMAT, name="words", origin="drawn", licence="none", config=config
+    )
+    return TextCheckpoint(description, stored(network, Storage.HALF), vocabulary)

@@ -6,7 +6,7 @@ Source: InfoNCE with the other pairs of a batch as wrong answers (arXiv:1807.037
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from encoder.errors import BadText
 from encoder.text import TextTower
 from encoder.text_embedder import padded
 from encoder.wordpiece import Tokeniser
@@ -75,11 +74,7 @@ class Reader:
 
     def knows(self, text: str) -> bool:
         """Say whether a sentence can be read."""
-        try:
-            self._tokeniser.read(text)
-        except BadText:
-            return False
-        return True
+        return self._tokeniser.knows(text)
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """Return unit rows (N, W); BadText for one that cannot be read."""
@@ -91,13 +86,19 @@ class Reader:
         return functional.normalize(mean.float(), dim=1)
 
     @torch.no_grad()
-    def all_vectors(self, texts: Sequence[str]) -> Tensor:
-        """Do as `vectors` for many, without what learning needs; like lengths together."""
+    def all_vectors(
+        self, texts: Sequence[str], advance: Callable[[int], None] = lambda _: None
+    ) -> Tensor:
+        """Do as `vectors` for many, without what learning needs; like lengths together.
+
+        `advance` is told how many more were read.
+        """
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         rows = torch.empty(len(texts), self.tower.config.width)
         for first in range(0, len(order), READ_BATCH):
             batch = order[first : first + READ_BATCH]
             rows[batch] = self.vectors([texts[row] for row in batch])
+            advance(len(batch))
         return rows
 
 

@@ -28,6 +28,7 @@ class BindConfig:
     dim: int = 128
     bf16: bool = True  # matrix products of the text tower; weights and losses stay float32
     captions: int = 48  # drawn for all images of which the same is known
+    most_captions: int = 100_000  # in all: each takes a row in memory
     terms: int = 1500  # names from coded dictionaries, over which text heads have to agree
     evenness: float = 0.5  # a group of n images is drawn n**evenness times: 1 as they are, 0 evenly
     # stage 0: the text tower learns the language; rank and alpha as M3Bind's code has them
@@ -50,13 +51,13 @@ class BindConfig:
     unify_batch: int = 256
     unify_lr: float = 3e-3
     unify_rank: int = 0  # of what the tower may change by; 0: only the projection learns
-    unify_contrast: float = 0.5  # weight of telling images apart, beside copying the heads
+    unify_contrast: float = 2.0  # weight of telling images apart, beside copying the heads
     gap: float = 0.5  # how much of the gap between images and sentences is taken off
 
     def __post_init__(self) -> None:
-        counts = (self.dim, self.captions, self.rank, self.adapt_batch, self.bind_batch)
+        counts = (self.dim, self.captions, self.most_captions, self.rank, self.adapt_batch)
         steps = (self.adapt_steps, self.bind_steps, self.unify_steps, self.terms, self.unify_rank)
-        if min(*counts, self.unify_batch) < 1 or min(steps) < 0:
+        if min(*counts, self.bind_batch, self.unify_batch) < 1 or min(steps) < 0:
             raise ValueError("dim, captions, rank and batches must be positive, steps not negative")
         if not 0 <= self.held_out < 1:
             raise ValueError("held_out must be a part between 0 and 1")

@@ -21,9 +21,8 @@ from training.shares import likeliest
 from training.stage import stream
 
 DRAWN = 3000  # images, and as many sentences
-FALSE_REFUSED = (
-    0.95  # part of captions that `near` tells from images of a modality they are false of
-)
+FALSE_REFUSED = 0.95  # part of captions that `near` tells from images they are false of
+BLOCK = 8192  # images that all sentences are compared with at once
 LEVELS = (*np.linspace(0.0, 0.99, 34), 0.995, 0.998, 0.999, 0.9995, 0.9999)  # of the knots
 
 
@@ -124,12 +123,18 @@ def _near(pairs: Pairs, drawn: _Drawn) -> float:
 
 def _floor(moved: Tensor, captions: Tensor, foreign: Tensor) -> tuple[float, float, float]:
     """Choose the best cosine that parts captions from foreign sentences most evenly."""
-    inside = (captions @ moved.T).amax(dim=1).numpy()
+    inside = _best(captions, moved)
     if not len(foreign):
         return -1.0, 1.0, 0.0
-    outside = (foreign @ moved.T).amax(dim=1).numpy()
+    outside = _best(foreign, moved)
     tried = np.unique(np.concatenate([inside, outside]))
     kept = np.array([(inside >= floor).mean() for floor in tried])
     refused = np.array([(outside < floor).mean() for floor in tried])
     best = int((kept + refused).argmax())
     return float(tried[best]), float(kept[best]), float(refused[best])
+
+
+def _best(said: Tensor, moved: Tensor) -> NDArray[np.float32]:
+    """Return the best cosine (S,) of sentences among any number of images (N, D)."""
+    best = torch.stack([(said @ block.T).amax(dim=1) for block in torch.split(moved, BLOCK)])
+    return best.amax(dim=0).numpy()

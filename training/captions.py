@@ -17,6 +17,7 @@ from encoder.abbreviations import write_out
 from training.facts import Facts
 from training.phrases import (
     BODY_PARTS,
+    FREE_TEXT,
     KINDS,
     LABELS,
     METHODS,
@@ -66,11 +67,12 @@ def is_true(caption: Caption, known: Wordings) -> bool | None:
     """Say whether a caption is true of an image of which this is known.
 
     True where every wording of it is one of the image's, None where a slot of it is unknown and
-    none is contradicted.
+    none is contradicted. Words that are free contradict nothing: an image may be as another's
+    report says, and its own does not tell.
     """
     unknown = False
     for slot, way in caption.said:
-        if slot not in known:
+        if slot not in known or (slot in FREE_TEXT and way not in known[slot]):
             unknown = True
         elif way not in known[slot]:
             return False

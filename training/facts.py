@@ -1,11 +1,14 @@
 """What is known of an image in words: from its DICOM header, and from its row in the manifest.
 
-Owns: `Facts`, bands of age, cutting comments into sentences. Does not own: how it is said
-(`captions`). A fact that is absent, or not as the standard writes it, is unknown and stays unsaid.
+Owns: `Facts`, bands of age, cutting comments into sentences, leaving out what cannot be read.
+Does not own: how it is said (`captions`), who can read it (the text tower). A fact that is absent,
+or not as the standard writes it, is unknown and stays unsaid.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pydicom import Dataset
 
@@ -15,6 +18,8 @@ from encoder.laterality import side
 from training.manifest import Item
 from training.phrases import AGE_BANDS, DAYS
 
+LONGEST = 1000  # characters of one fact: a caption of several stays below what a sentence may have
+_WRITTEN = ("body_part", "side", "view", "study", "series", "protocol", "label")
 _COMMENT_SEPARATOR = "|"
 _SENTENCE_END = re.compile(r"(?<=[A-Za-z\d)\"][A-Za-z)\"][.!?])\s+(?=[A-Z“\"])")
 _AGE = re.compile(r"(\d{3})([DWMY])")
@@ -58,6 +63,23 @@ def facts_of(item: Item, header: Dataset | None = None) -> Facts:
         label=item.label,
         comments=sentences(item.caption),
     )
+
+
+def readable(facts: Facts, knows: Callable[[str], bool]) -> tuple[Facts, frozenset[str]]:
+    """Leave unsaid what `knows` cannot read, as another script; return that too, as it is written.
+
+    A text has to be readable as it is and written out. A caption of readable facts is readable.
+    """
+
+    def read(text: str) -> bool:
+        return len(text) <= LONGEST and knows(text) and knows(write_out(text))
+
+    written = {name: getattr(facts, name) for name in _WRITTEN}
+    texts = {text for text in (*written.values(), *facts.comments) if text}
+    unread = {text for text in texts if not read(text)}
+    unsaid: dict[str, Any] = {name: "" for name, text in written.items() if text in unread}
+    comments = tuple(text for text in facts.comments if text not in unread)
+    return replace(facts, **unsaid, comments=comments), frozenset(unread)
 
 
 def age_band(age: str) -> str:

@@ -19,14 +19,15 @@ from pydicom import Dataset, dcmread
 from torch import Tensor
 
 from encoder.headers import READ_ERRORS, quiet, raise_if_missing
+from encoder.normalise import RULES
 from encoder.plain import FILM_SUFFIXES, PICTURE_SUFFIXES
 from training import vectors_file
 from training.baselines import Matrix, Method
 from training.bind_config import BindConfig
 from training.captions import Caption, Wordings, draw, is_true, wordings
-from training.data import fingerprint
+from training.data import FORMAT, fingerprint
 from training.evaluate import embed_items
-from training.facts import facts_of
+from training.facts import facts_of, readable
 from training.manifest import Item
 from training.reports import Report
 
@@ -47,16 +48,21 @@ def embedded(
 ) -> Embedded:
     """Embed items, or take what an earlier call left in `folder` for these files and encoder.
 
+    What is left also says what could not be read, and belongs to the rules that it was read by.
+
     Raises as `evaluate.embed_items`, and BadVectorsFile where what was left is damaged.
     """
-    path = folder / f"vectors-{method.model_id}-{fingerprint(items)}.npz"
-    if path.exists():
+    path = folder / f"vectors-{method.model_id}-{fingerprint(items, FORMAT, RULES)}.npz"
+    left_out = path.with_suffix(".left-out.txt")
+    if path.exists() and left_out.exists():
         kept = vectors_file.load(path)
         row = {name: number for number, name in enumerate(kept.ids)}
         readable = tuple(item for item in items if item.path in row)
-        return Embedded(readable, kept.vectors[[row[item.path] for item in readable]], ())
+        return Embedded(readable, kept.vectors[[row[item.path] for item in readable]],
+                        tuple(left_out.read_text(encoding="utf-8").splitlines()))  # fmt: skip
     done = embed_items(items, method, advance)
     folder.mkdir(parents=True, exist_ok=True)
+    left_out.write_text("\n".join(done.unreadable), encoding="utf-8")
     vectors_file.save(path, [item.path for item in done.items], done.vectors, done.model_id)
     return Embedded(done.items, done.vectors, done.unreadable)
 
@@ -139,17 +145,30 @@ class Pairs:
 _SIGNS: Mapping[bool | None, float] = {True: 1.0, False: -1.0, None: 0.0}
 
 
-def gather(items: Sequence[Item], vectors: Matrix, known: Sequence[Wordings],
+def gather(items: Sequence[Item], vectors: Matrix, known: Mapping[str, Wordings],
            config: BindConfig) -> Pairs:  # fmt: skip
-    """Group images by what is known of them and draw captions of each group, by the seed."""
+    """Group images by what is known of them and draw captions of each group, by the seed.
+
+    No more than `config.most_captions` in all: groups get fewer each, and at last some get none
+    and are left out with their images, drawn by the seed.
+    """
     rows: dict[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], list[int]] = {}
-    for row, (item, said) in enumerate(zip(items, known, strict=True)):
-        rows.setdefault((item.modality, tuple(sorted(said.items()))), []).append(row)
+    for row, item in enumerate(items):
+        said = tuple(sorted(known[item.path].items()))
+        rows.setdefault((item.modality, said), []).append(row)
+    every = sorted(rows.items())
+    if len(every) > config.most_captions:
+        every = sorted(random.Random(config.seed).sample(every, config.most_captions))
+        kept = sorted(row for _, members in every for row in members)
+        place = {row: number for number, row in enumerate(kept)}
+        every = [(said, [place[row] for row in members]) for said, members in every]
+        items, vectors = [items[row] for row in kept], vectors[kept]
+    count = max(1, min(config.captions, config.most_captions // max(1, len(every))))
     numbers: dict[Caption, int] = {}
     groups: list[Group] = []
-    for (modality, facts), members in sorted(rows.items()):
+    for (modality, facts), members in every:
         stream = random.Random(f"{config.seed} {modality} {facts}")
-        mine = draw(dict(facts), stream, count=config.captions)
+        mine = draw(dict(facts), stream, count=count)
         its = np.array([numbers.setdefault(each, len(numbers)) for each in mine], dtype=np.intp)
         groups.append(Group(modality, dict(facts), np.array(members, dtype=np.intp), its))
     return Pairs(
@@ -162,10 +181,19 @@ def gather(items: Sequence[Item], vectors: Matrix, known: Sequence[Wordings],
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of items by path, reports of other studies, texts that could not be read."""
+
+    wordings: Mapping[str, Wordings]
+    others: tuple[Report, ...]
+    unread: frozenset[str]
+
+
 def known_of(
-    items: Sequence[Item], reports: Sequence[Report]
-) -> tuple[list[Wordings], list[Report]]:
-    """Return what is known of each item, reports of its study as comments; and the other reports.
+    items: Sequence[Item], reports: Sequence[Report], knows: Callable[[str], bool]
+) -> Known:
+    """Gather what is known of each item, reports of its study as comments, as far as it is read.
 
     Raises OSError where a file is gone.
     """
@@ -173,23 +201,40 @@ def known_of(
     for one in reports:
         if uid := one.study_instance_uid:
             of_study.setdefault(uid, {}).update(dict.fromkeys(one.sentences))
-    known: list[Wordings] = []
+    known: dict[str, Wordings] = {}
     met: set[str] = set()
+    unread: set[str] = set()
     for item in items:
         header = _header(item)
         facts = facts_of(item, header)
-        uid = str(header.get("StudyInstanceUID") or "") if header is not None else ""
+        uid = _study(header)
         if (reported := of_study.get(uid)) is not None:
             facts = replace(facts, comments=(*facts.comments, *reported))
             met.add(uid)
-        known.append(wordings(facts))
-    return known, [one for one in reports if one.study_instance_uid not in met]
+        facts, its = readable(facts, knows)
+        unread |= its
+        known[item.path] = wordings(facts)
+    others = tuple(one for one in reports if one.study_instance_uid not in met)
+    return Known(known, others, frozenset(unread))
+
+
+def not_of(items: Sequence[Item], reports: Sequence[Report]) -> tuple[Report, ...]:
+    """Leave out the reports of the studies of some items, as those of the eval split.
+
+    A report that does not say its study stays. Raises OSError where a file is gone.
+    """
+    theirs = {_study(_header(item)) for item in items} - {""}
+    return tuple(one for one in reports if one.study_instance_uid not in theirs)
 
 
 def neighbours(reports: Sequence[Report]) -> Iterator[tuple[str, str]]:
     """Pair each sentence of a report with the next: they speak of one case."""
     for report in reports:
         yield from zip(report.sentences, report.sentences[1:], strict=False)
+
+
+def _study(header: Dataset | None) -> str:
+    return "" if header is None else str(header.get("StudyInstanceUID") or "")
 
 
 def _header(item: Item) -> Dataset | None:

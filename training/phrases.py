@@ -156,6 +156,9 @@ ACQUISITIONS: dict[str, tuple[str, ...]] = {
 # Slot of a label, by the table that has it; what none has is a finding, said as it is written.
 LABELS = {"region": REGIONS, "acquired": ACQUISITIONS, "finding": FINDINGS}
 
+# Slots that people fill in words of their own.
+FREE_TEXT = frozenset({"study", "series", "protocol", "comment"})
+
 # Slots in braces are facts: a template is taken only where all of its facts are known.
 TEMPLATES: tuple[str, ...] = (
     "{image}",

@@ -19,12 +19,12 @@ from training.baselines import Matrix
 from training.captions import every_caption, prompts
 from training.errors import NothingToScore
 from training.evaluate import Embedded, placed
-from training.facts import Facts, facts_of
+from training.facts import Facts, facts_of, readable
 from training.findings import Figure, Findings, Row
 from training.manifest import Split
 from training.resampling import Array, Units, interval, resampled_means, times_drawn, units_of
 from training.scores import DEPTH, METRICS, chance_of, metrics_of
-from training.tasks import Rows, names
+from training.tasks import NotScorable, Rows, names
 
 RULE = (
     "eval items only; sentences: all prompts of their labels, and doctors' comments; right is "
@@ -45,7 +45,8 @@ Right = NDArray[np.bool_]
 class Asked:
     """Images (N, D) with their modalities (N,) and patients, sentences (S, D), and `right` (S, N).
 
-    `like` (S, N): the image has the modality of a right one.
+    `like` (S, N): the image has the modality of a right one. `unread` counts labels and comments
+    that cannot be asked with.
     """
 
     images: Matrix
@@ -54,6 +55,7 @@ class Asked:
     texts: Matrix
     right: Right
     like: Right
+    unread: int = 0
 
     def of(self, sentences: Rows, images: Rows) -> "Asked":
         """Keep some sentences and some images."""
@@ -71,7 +73,7 @@ class Asked:
 def text_retrieval(name: str, embedded: Embedded, space: TextSpace, *, seed: int = 0) -> Findings:
     """Score both ways in every modality, and among all of them where there are several.
 
-    Raises NothingToScore where no eval item has a label or a comment.
+    Raises NothingToScore where no eval item has a label or a comment that can be read.
     """
     every = asked(embedded, space)
     present = sorted(set(every.modalities))
@@ -93,7 +95,14 @@ def text_retrieval(name: str, embedded: Embedded, space: TextSpace, *, seed: int
         rows=tuple(rows),
         model_ids={name: embedded.model_id, space.name: space.space_id},
         unreadable=embedded.unreadable,
+        not_scorable=_unasked(every.unread),
     )
+
+
+def _unasked(count: int) -> tuple[NotScorable, ...]:
+    """Say how many labels and comments were left out, if any."""
+    reason = f"{count} cannot be read: only English is understood"
+    return (NotScorable("labels and comments", reason),) if count else ()
 
 
 def asked(embedded: Embedded, space: TextSpace) -> Asked:
@@ -103,10 +112,11 @@ def asked(embedded: Embedded, space: TextSpace) -> Asked:
     """
     kept = [n for n, item in enumerate(embedded.items) if item.split is Split.EVAL]
     items = [embedded.items[row] for row in kept]
-    facts = [facts_of(item) for item in items]
+    read = [readable(facts_of(item), space.knows) for item in items]
+    facts = [its for its, _ in read]
     sentences = sorted({sentence for each in set(facts) for sentence in questions(each)})
     if not sentences:
-        raise NothingToScore("no eval item has a label or a comment")
+        raise NothingToScore("no eval item has a label or a comment that can be read")
     right = _right(sentences, facts)
     modalities = names(items, "modality")
     return Asked(
@@ -116,6 +126,7 @@ def asked(embedded: Embedded, space: TextSpace) -> Asked:
         texts=space.texts(sentences),
         right=right,
         like=_like(right, modalities),
+        unread=len(frozenset().union(*(unread for _, unread in read))),
     )
 
 

@@ -25,7 +25,7 @@ from encoder.space_checkpoint import SpaceCheckpoint, SpaceDescription
 from encoder.text import TextTower, build
 from encoder.text_checkpoint import Storage, TextCheckpoint, stored, text_model_id
 from encoder.text_embedder import TextEmbedder
-from encoder.wordpiece import Tokeniser
+from encoder.wordpiece import MAX_CHARACTERS, Tokeniser
 from training import lowrank
 from training.adapt import Adaptation, Reader, SentencePair, found_first, synonyms
 from training.bind import Binding, Sentences
@@ -41,6 +41,7 @@ from training.unify import Unifying
 SPACE, TEACHERS = "space", "teachers"
 FOREIGN_FILE = "foreign_sentences.txt"
 NAME = "similis-words"
+READ_AT_ONCE = 2048  # sentences, between two moves of the bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +56,22 @@ class Materials:
 
 # Returns who watches a stage: its name, its folder, its steps.
 Watching = Callable[[str, Path, int], Watcher]
+# Returns who is told that more sentences were read: what they are read for, how many they are.
+Reading = Callable[[str, int], Callable[[int], None]]
 
 
 def train_space(
-    materials: Materials, config: BindConfig, folder: Path, watching: Watching
+    materials: Materials,
+    config: BindConfig,
+    folder: Path,
+    watching: Watching,
+    reading: Reading = lambda *_: lambda _: None,
 ) -> SpaceCheckpoint | None:
     """Go through the stages and write the space and the teachers; None where a watcher stopped it.
 
     Raises as `stage.train_stage`.
     """
-    course = _Course(materials, config, folder, watching)
+    course = _Course(materials, config, folder, watching, reading)
     if (adapted := course.adapted()) is None:
         return None
     sentences = course.sentences(adapted)
@@ -120,6 +127,7 @@ class _Course:
     config: BindConfig
     folder: Path
     watching: Watching
+    reading: Reading
     metrics: dict[str, float] = field(default_factory=dict)
 
     def run(self, name: str, stage: Stage, steps: int, lr: float) -> bool:
@@ -160,7 +168,7 @@ class _Course:
     def sentences(self, tower: dict[str, Tensor]) -> Sentences:
         """Read captions, terms and every second foreign sentence, as the space will read them."""
         reader = self.reader(build(self.materials.tower.description.config, tower))
-        captions = [write_out(caption.text) for caption in self.materials.pairs.captions]
+        captions = self._captions()
         names = [write_out(name) for term in terms() for name in term.names]
         readable = [name for name in names if reader.knows(name)]
         draws = torch.Generator().manual_seed(self.config.seed)
@@ -168,15 +176,26 @@ class _Course:
         foreign = [write_out(line) for line in foreign_sentences()[::2]]
         foreign = [line for line in foreign if reader.knows(line)]
         texts = (*captions, *(readable[row] for row in chosen), *foreign)
-        return Sentences(texts, reader.all_vectors(texts), len(captions), len(foreign))
+        rows = reader.all_vectors(texts, self.reading("sentences", len(texts)))
+        return Sentences(texts, rows, len(captions), len(foreign))
+
+    def _captions(self) -> list[str]:
+        """Return every caption as a text space reads it."""
+        return [write_out(each.text)[:MAX_CHARACTERS] for each in self.materials.pairs.captions]
 
     def read(self, tower: dict[str, Tensor]) -> _Read:
         """Store a tower, and let it read what is measured with."""
         first = self.materials.tower
         text = TextCheckpoint(first.description, stored(tower, Storage.INT8), first.vocabulary)
-        captions = [write_out(caption.text) for caption in self.materials.pairs.captions]
+        captions = self._captions()
         foreign = [write_out(line) for line in foreign_sentences()[1::2]]
-        rows = torch.from_numpy(TextEmbedder(text, device="cpu").embed([*captions, *foreign]))
+        every, embedder = [*captions, *foreign], TextEmbedder(text, device="cpu")
+        advance = self.reading("sentences, as they are stored", len(every))
+        rows = torch.empty(len(every), embedder.dim)
+        for start in range(0, len(every), READ_AT_ONCE):
+            part = every[start : start + READ_AT_ONCE]
+            rows[start : start + len(part)] = torch.from_numpy(embedder.embed(part))
+            advance(len(part))
         return _Read(text, rows[: len(captions)], rows[len(captions) :])
 
     @torch.no_grad()

@@ -15,12 +15,12 @@ from training.baselines import Matrix
 from training.captions import prompts
 from training.classification import Accuracy, Choice, accuracy, choices, macro, row
 from training.evaluate import Embedded, placed
-from training.facts import Facts
+from training.facts import Facts, readable
 from training.few_shot import HEADS, learnt
 from training.findings import Findings, Row
 from training.manifest import Item
 from training.scores import unit_rows
-from training.tasks import Names, nothing_of
+from training.tasks import Names, NotScorable, nothing_of
 
 FEW_SHOT_HEAD = "logistic regression"
 METRIC = "balanced accuracy"
@@ -38,6 +38,7 @@ def label_vectors(space: TextSpace, labels: Sequence[str], facts: Facts) -> Matr
 
     Raises BadText where a label cannot be read.
     """
+    facts, _ = readable(facts, space.knows)
     means = [space.texts(prompts(label, facts)).mean(axis=0) for label in labels]
     return unit_rows(np.stack(means))
 
@@ -48,6 +49,10 @@ def zero_shot(name: str, embedded: Embedded, space: TextSpace, *, seed: int = 0)
     Raises NothingToScore where no source has classes to tell apart.
     """
     scored, left_out = choices(embedded.items)
+    read = {one.name: all(map(space.knows, one.classes)) for one in scored}
+    foreign = "a label cannot be read: only English is understood"
+    left_out += [NotScorable(one, foreign) for one, known in read.items() if not known]
+    scored = [one for one in scored if read[one.name]]
     if not scored:
         raise nothing_of(left_out)
     images = placed(embedded, space).vectors

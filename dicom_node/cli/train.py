@@ -43,7 +43,8 @@ SpreadOption = Annotated[Spread, typer.Option(help="Under torchrun.")]
 SaveOption = Annotated[float, typer.Option(min=0, help="Between checkpoints.")]
 
 ReportsOption = Annotated[
-    Path | None, typer.Option(help="Folder of your own reports: text, tables or DICOM SR.")
+    Path | None,
+    typer.Option(help="Folder of your own reports: text, tables, DICOM SR or PDF in DICOM."),
 ]
 EncoderOption = Annotated[
     Path | None,
