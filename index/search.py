@@ -223,7 +223,8 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
     unseen += 10.0**-_DECIMALS
     if query.min_score is not None and unseen < query.min_score:
         return True
-    return unseen == -np.inf or int((best.scores > unseen).sum()) >= _depth(query)
+    depth = _depth(query)
+    return unseen == -np.inf or bool(len(best.scores) >= depth and best.scores[depth - 1] > unseen)
 
 
 def _depth(query: Query) -> int:
