@@ -180,9 +180,7 @@ class Search:
             count = max(len(ids), count) * _GROWTH
         return None
 
-    def _best(
-        self, query: Query, ids: Ids, pairs: Vectors | None = None, *, exact: bool
-    ) -> _Best:
+    def _best(self, query: Query, ids: Ids, pairs: Vectors | None = None, *, exact: bool) -> _Best:
         """Keep the best of each study; `pairs` are the scores (M, N), where they are known."""
         if pairs is None:
             pairs = self._index.among(query.vectors, ids)

@@ -124,7 +124,8 @@ class VectorIndex(Protocol):
     def candidates(self, vector: Vectors, k: int, *, effort: Effort = Effort.NORMAL) -> Candidates:
         """Return the nearest ids to a vector (D,): at least min(k, len(self)) of them.
 
-        More where they cost nothing. Their scores are those that `among` gives. May miss near ones, unless k covers everything.
+        More where they cost nothing. Their scores are those that `among` gives. May miss near
+        ones, unless k covers everything.
         """
 
     def among(self, vectors: Vectors, ids: Ids) -> Vectors:
