@@ -80,6 +80,7 @@ def connect(url: str, *, connections: int = 15) -> Engine:
             address,
             hide_parameters=True,
             pool_size=_KEPT_CONNECTIONS,
+            pool_use_lifo=True,  # the last one used has the most pages in its cache
             max_overflow=max(0, connections - _KEPT_CONNECTIONS),
             pool_pre_ping=is_postgresql(address),  # a connection may be older than its server
         )

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from threading import Condition
+from threading import Condition, Lock
 
 
 class ReadWriteLock:
     """Readers together or one writer; waiting writers go first. Not re-entrant."""
 
     def __init__(self) -> None:
-        self._changed = Condition()
+        self._mutex = Lock()
+        self._changed = Condition(self._mutex)
         self._readers = 0
         self._writing = False
         self._waiting_writers = 0
@@ -26,7 +27,7 @@ class ReadWriteLock:
 
     def begin_reading(self) -> None:
         """Come in as a reader; `end_reading` must follow."""
-        with self._changed:
+        with self._mutex:
             # A stream of readers would otherwise keep a writer out for ever.
             while self._writing or self._waiting_writers:
                 self._changed.wait()
@@ -34,7 +35,7 @@ class ReadWriteLock:
 
     def end_reading(self) -> None:
         """Leave as a reader."""
-        with self._changed:
+        with self._mutex:
             self._readers -= 1
             if self._waiting_writers:
                 self._changed.notify_all()

@@ -23,6 +23,9 @@ class Rows:
         """Return the rows of ids; -1 for unknown ones."""
         return self._rows.take(ids + 1, mode="clip").astype(np.int64)
 
+    def __contains__(self, key: int) -> bool:
+        return 0 <= key < len(self._rows) - 1 and bool(self._rows[key + 1] >= 0)
+
     def put(self, ids: Ids, rows: Ids) -> None:
         """Say in which rows ids are; -1 for nowhere."""
         if not len(ids):

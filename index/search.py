@@ -24,7 +24,7 @@ from index.gallery import CaseRow, Conditions, conditions
 from index.near_duplicates import groups
 from index.records import Case, Query, Ranking
 from index.rerank import DEPTH, Found, rerank
-from index.vectors import Effort, Ids, VectorIndex, Vectors, unit_rows
+from index.vectors import Effort, Ids, VectorIndex, Vectors
 
 MAX_K = 1_000
 _FIRST_CANDIDATES = 40
@@ -103,9 +103,6 @@ class Search:
             raise BadQuery("vectors", "there are none")
         if query.parts and len(query.parts) != len(query.vectors):
             raise BadQuery("parts", f"there are {len(query.parts)}, one for each vector is needed")
-        vectors = unit_rows(query.vectors, self._index.dim)
-        if vectors is not query.vectors:
-            query = replace(query, vectors=vectors)
         wanted = conditions(query)
         standing = self._facets.bookmark or self._facets.follow(self._catalogue)
         for _ in range(_ROUNDS):
@@ -167,8 +164,11 @@ class Search:
             ids = found[0].ids
             if len(found) > 1:
                 ids = np.unique(np.concatenate([each.ids for each in found]))
-            allowed = ids[self._facets.filtered(ids, wanted)]
-            best = self._best(query, allowed, exact=all(each.exact for each in found))
+            passed = self._facets.filtered(ids, wanted)
+            # One vector's candidates have their exact scores; of several, each has one with all.
+            known = found[0].scores[None, passed] if len(found) == 1 else None
+            exact = all(each.exact for each in found)
+            best = self._best(query, ids[passed], known, exact=exact)
             # A vector that was not found scores no higher than the last that was.
             unseen = [each.scores[-1] for each in found if len(each.ids) < len(index)]
             if _settled(query, best, float(max(unseen, default=-np.inf))):
@@ -180,14 +180,15 @@ class Search:
             count = max(len(ids), count) * _GROWTH
         return None
 
-    def _best(self, query: Query, ids: Ids, *, exact: bool) -> _Best:
-        """Score allowed vectors exactly and keep the best of each study."""
-        pairs = self._index.among(query.vectors, ids).round(_DECIMALS)
-        query_rows = pairs.argmax(axis=0) if len(ids) else np.empty(0, np.int64)
-        scores = pairs.max(axis=0, initial=-np.inf)
-        complete = bool(np.isfinite(scores).all())
-        order = np.lexsort((ids, -scores))
-        order = order[np.isfinite(scores[order])]
+    def _best(self, query: Query, ids: Ids, pairs: Vectors | None = None, *, exact: bool) -> _Best:
+        """Keep the best of each study; `pairs` are the scores (M, N), where they are known."""
+        if pairs is None:
+            pairs = self._index.among(query.vectors, ids)
+        pairs = pairs.round(_DECIMALS)
+        query_rows, scores = pairs.argmax(axis=0), pairs.max(axis=0)
+        found = np.count_nonzero(scores > -np.inf)  # the index lacks the others
+        complete = found == len(ids)
+        order = np.lexsort((ids, -scores))[:found]
         _, firsts = np.unique(self._facets.studies(ids[order]), return_index=True)
         order = order[np.sort(firsts)]
         return _Best(scores[order], ids[order], query_rows[order], exact, complete)
@@ -196,18 +197,18 @@ class Search:
         self, query: Query, wanted: Conditions, best: _Best, standing: Bookmark
     ) -> tuple[Sequence[Found], bool]:
         """Return the first k as the catalogue knows them; False if it has changed."""
-        enough = best.scores >= (-np.inf if query.min_score is None else query.min_score)
-        depth = _depth(query)
+        least, depth = -np.inf if query.min_score is None else query.min_score, _depth(query)
         if len(best.scores) > depth:
             # Whoever scores the same as the last one may come before it by its UID.
-            enough &= best.scores >= best.scores[depth - 1]
-        chosen = best.ids[enough].tolist()
-        rows, unread = self._catalogue.case_rows(chosen, standing)
+            least = max(least, best.scores[depth - 1])
+        enough = np.count_nonzero(best.scores >= least)
+        scores, ids, query_rows = (
+            each[:enough].tolist() for each in (best.scores, best.ids, best.query_rows)
+        )
+        rows, unread = self._catalogue.case_rows(ids, standing)
         hits = [
-            (min(float(score), 1.0), rows[key], int(query_row))
-            for score, key, query_row in zip(
-                best.scores[enough], chosen, best.query_rows[enough], strict=True
-            )
+            (min(score, 1.0), rows[key], query_row)
+            for score, key, query_row in zip(scores, ids, query_rows, strict=True)
             if key in rows and wanted.pass_row(rows[key])  # else it was changed just now
         ]
         hits.sort(key=lambda hit: (-hit[0], hit[1].study_instance_uid))
@@ -220,7 +221,8 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
     unseen += 10.0**-_DECIMALS
     if query.min_score is not None and unseen < query.min_score:
         return True
-    return unseen == -np.inf or int((best.scores > unseen).sum()) >= _depth(query)
+    depth = _depth(query)
+    return unseen == -np.inf or bool(len(best.scores) >= depth and best.scores[depth - 1] > unseen)
 
 
 def _depth(query: Query) -> int:

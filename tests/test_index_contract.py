@@ -115,7 +115,7 @@ def test_recall_at_ten_of_the_candidates(world: World) -> None:
 def test_scores_are_those_of_the_oracle(world: World) -> None:
     for query in world.gallery.vectors[:10]:
         answer = world.index.candidates(query, 20)
-        assert np.allclose(answer.scores, world.oracle.among(query, answer.ids)[0], atol=1e-5)
+        assert np.allclose(answer.scores, world.oracle.among(query, answer.ids)[0], atol=1e-6)
         assert (np.diff(answer.scores) <= 1e-6).all()
     everything = world.oracle.ids()
     queries = world.gallery.vectors[:3]
