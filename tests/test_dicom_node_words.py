@@ -17,7 +17,7 @@ import pytest
 from encoders import image_of, study_of
 from pydicom.dataset import Dataset
 from scripted import c_find, identifier
-from word_searches import (
+from word_searches import (uids)
     BLOCK,
     SENTENCE,
     STUDIES,
@@ -31,10 +31,6 @@ from dicom_node.node import Node
 from dicom_node.operate.forget import forget
 
 pytestmark = pytest.mark.peer
-
-
-def uids(answers: list[Dataset]) -> list[str]:
-    return [answer.StudyInstanceUID for answer in answers]
 
 
 def scores(answers: list[Dataset]) -> list[float]:

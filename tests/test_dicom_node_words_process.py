@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import peers
 import pytest
-from word_searches import SENTENCE, STUDIES, WordLibrary, encoder_with_space, filled, filled_in_part
+from word_searches import (
+    SENTENCE,
+    STUDIES,
+    WordLibrary,
+    encoder_with_space,
+    filled,
+    filled_in_part,
+    uids,
+)
 
 from dicom_node.errors import WordsFailed
 from dicom_node.node import Node

@@ -104,3 +104,8 @@ def filled_in_part(answering: Answering) -> Answering:
     images = ExactIndex(model_id=answering.model.model_id, dim=STUDIES + 1)
     images.add(np.arange(STUDIES + 1), np.eye(STUDIES + 1, dtype=np.float32))
     return replace(answering, words=replace(words, images=images))
+
+
+def uids(answers: list[Dataset]) -> list[str]:
+    """Return the studies of answers, in their order."""
+    return [answer.StudyInstanceUID for answer in answers]
