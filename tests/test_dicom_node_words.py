@@ -17,14 +17,7 @@ import pytest
 from encoders import image_of, study_of
 from pydicom.dataset import Dataset
 from scripted import c_find, identifier
-from word_searches import (uids)
-    BLOCK,
-    SENTENCE,
-    STUDIES,
-    WordLibrary,
-    encoder_with_space,
-    filled,
-)
+from word_searches import BLOCK, SENTENCE, STUDIES, WordLibrary, encoder_with_space, filled, uids
 
 from dicom_node.answer import private
 from dicom_node.node import Node
