@@ -26,7 +26,7 @@ _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR",
 _WILDCARDS = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\", "*": "%", "?": "_"})
 _FORMS = {
     "DA": re.compile(r"[0-9]{8}"),
-    "TM": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"),
+    "TM": re.compile(r"[0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?"),
 }
 _AGE = re.compile(r"[0-9]{1,3}")
 _DOTTED = re.compile(r"([0-9]{4})\.([0-9]{2})\.([0-9]{2})")
@@ -80,8 +80,9 @@ def matching(vr: str) -> str:
 def value_range(text: str, *, vr: str, keyword: str) -> tuple[str | None, str | None]:
     """Read a DA or TM range (PS3.4 C.2.2.2.5): `d`, `d-`, `-d`, `d-d`, ends included.
 
-    A date is `yyyymmdd`, or `yyyy.mm.dd` as of old, and a day that there is. A time that leaves
-    out seconds or minutes means all of them. Raises BadQuery.
+    A date is `yyyymmdd`, or `yyyy.mm.dd` as of old, and a day that there is; a range may end with
+    the 31st of any month. A time that leaves out seconds or minutes means all of them. Raises
+    BadQuery.
     """
     first, dash, last = (part.strip() for part in text.partition("-"))
     if not dash:
@@ -95,14 +96,19 @@ def value_range(text: str, *, vr: str, keyword: str) -> tuple[str | None, str | 
     given = [part for part in (first, last) if part]
     if not given or not all(form.fullmatch(part) for part in given):
         raise BadQuery(keyword, _MEANT[vr])
-    if vr == "DA" and not all(_is_day(part) for part in given):
-        raise BadQuery(keyword, "there is no such day")
+    if vr == "DA":
+        if not all(_is_day(part, in_any_month=bool(dash)) for part in given):
+            raise BadQuery(keyword, "there is no such day")
+        if len(given) == 2 and last < first:
+            raise BadQuery(keyword, "the first day is after the last")
     return first or None, last + latest[len(last) :] if last else None
 
 
-def _is_day(text: str) -> bool:
+def _is_day(text: str, *, in_any_month: bool) -> bool:
+    """Say whether there is a day, or could be one: clients write 31 for the end of a month."""
+    month = 1 if in_any_month and 1 <= int(text[4:6]) <= 12 else int(text[4:6])
     try:
-        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+        date(int(text[:4]), month, int(text[6:]))
     except ValueError:
         return False
     return True

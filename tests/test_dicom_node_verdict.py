@@ -26,25 +26,24 @@ WORDS = st.lists(st.text(min_size=1), max_size=200).map(tuple)
 
 
 @pytest.mark.parametrize(
-    ("read", "best", "best_of_all", "verdict"),
+    ("read", "best", "verdict"),
     [
-        (WHOLE, 0.31, 0.31, Verdict.INSIDE),
-        (WHOLE, 0.29, 0.9, Verdict.FAR),
-        (HALF, 0.41, 0.41, Verdict.DOUBTFUL),
-        (HALF, 0.39, 0.39, Verdict.FAR),
-        (NEGATED, 0.31, 0.31, Verdict.DOUBTFUL),
-        (APART, 0.31, 0.31, Verdict.DOUBTFUL),
-        (FOREIGN, 0.51, 0.51, Verdict.DOUBTFUL),
-        (FOREIGN, 0.49, 0.49, Verdict.OUTSIDE),
-        (FOREIGN, 0.49, 0.51, Verdict.FAR),
-        (WHOLE, None, None, Verdict.INSIDE),
-        (FOREIGN, None, None, Verdict.DOUBTFUL),
+        (WHOLE, 0.31, Verdict.INSIDE),
+        (WHOLE, 0.29, Verdict.FAR),
+        (HALF, 0.41, Verdict.DOUBTFUL),
+        (HALF, 0.39, Verdict.FAR),
+        (NEGATED, 0.31, Verdict.DOUBTFUL),
+        (APART, 0.31, Verdict.DOUBTFUL),
+        (FOREIGN, 0.99, Verdict.OUTSIDE),
+        (FOREIGN, 0.1, Verdict.OUTSIDE),
+        (WHOLE, None, Verdict.INSIDE),
+        (FOREIGN, None, Verdict.OUTSIDE),
     ],
 )
 def test_a_sentence_is_judged_by_its_words_and_by_the_nearest_case(
-    read: Understood, best: float | None, best_of_all: float | None, verdict: Verdict
+    read: Understood, best: float | None, verdict: Verdict
 ) -> None:
-    assert judge(read, Limits(), best=best, best_of_all=best_of_all).verdict is verdict
+    assert judge(read, Limits(), best=best).verdict is verdict
 
 
 @given(st.sampled_from([WHOLE, HALF, NEGATED, APART, FOREIGN]), COSINES)
@@ -56,19 +55,18 @@ def test_beside_an_example_words_take_no_case_away(read: Understood, best: float
     assert (judged.verdict is Verdict.INSIDE) == (judged.remarks() == ())
 
 
-@given(WORDS, WORDS, WORDS, st.booleans(), COSINES, COSINES)
+@given(WORDS, WORDS, WORDS, st.booleans(), COSINES)
 def test_a_comment_fits_its_element_and_repeats_no_word(
     known: tuple[str, ...],
     unknown: tuple[str, ...],
     negated: tuple[str, ...],
     together: bool,
     best: float,
-    best_of_all: float,
 ) -> None:
     marked = tuple(f"§{word}" for word in unknown)
     read = Understood(known, marked, negated, together)
 
-    comment = judge(read, Limits(), best=best, best_of_all=best_of_all).comment
+    comment = judge(read, Limits(), best=best).comment
 
     assert len(comment) <= 64
     assert "§" not in comment
@@ -77,7 +75,7 @@ def test_a_comment_fits_its_element_and_repeats_no_word(
 def test_remarks_name_the_words_of_the_question() -> None:
     doubtful = Understood(("chest", "polyp"), ("lobe", "opacity"), ("without",), together=False)
 
-    judged = judge(doubtful, Limits(), best=0.45, best_of_all=0.45)
+    judged = judge(doubtful, Limits(), best=0.45)
 
     assert judged.remarks() == (
         "not learned: lobe, opacity",
@@ -88,9 +86,19 @@ def test_remarks_name_the_words_of_the_question() -> None:
 
 
 def test_what_is_outside_says_what_to_do() -> None:
-    judged = judge(FOREIGN, Limits(), best=0.2, best_of_all=0.2)
+    judged = judge(FOREIGN, Limits(), best=0.2)
 
-    assert judged.remarks()[0].endswith("(best cosine 0.200, at least 0.500 is needed)")
+    assert judged.remarks()[:2] == (
+        "no word of this was learned, so it counts for nothing",
+        "not learned: dog",
+    )
     assert "only English is understood" in judged.remarks()[-1]
     assert isinstance(judged, Judged)
-    assert judged.told()["needed_cosine"] == 0.5
+
+
+def test_what_is_far_says_how_far_and_what_to_do() -> None:
+    judged = judge(HALF, Limits(), best=0.2)
+
+    assert judged.remarks()[0].endswith("(best cosine 0.200, at least 0.400 is needed)")
+    assert judged.remarks()[-1].startswith("name the modality and the body part")
+    assert judged.comment == "none asked for is near these words; 1 word was not learned"

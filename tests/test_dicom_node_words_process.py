@@ -110,11 +110,11 @@ def test_while_words_are_made_the_answers_say_that_cases_may_be_missing(
     words: WordLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final, _ = words.ask(SENTENCE)
-    assert final.ErrorComment == "5 words were not learned"
+    assert "ErrorComment" not in final
     whole = words.node._generation.now()
     monkeypatch.setattr(words.node._generation, "_answering", filled_in_part(whole))
 
     final, answers = words.ask(SENTENCE)
 
     assert (final.Status, len(answers)) == (0x0000, STUDIES)
-    assert final.ErrorComment == "5 words were not learned; cases may be missing"
+    assert final.ErrorComment == "cases may be missing: some are not yet searched by words"

@@ -33,7 +33,7 @@ def verdicts(kind: str) -> dict[str, Verdict]:
             if row["kind"] == kind:
                 best = float(row["best"])
                 read = shipped().understanding(row["sentence"])
-                judged = judge(read, shipped(), best=best, best_of_all=best)
+                judged = judge(read, shipped(), best=best)
                 found[row["sentence"]] = judged.verdict
     return found
 

@@ -183,6 +183,7 @@ def test_a_range_of_dates_is_read_or_refused(text: str) -> None:
         ("-20240101", (None, "20240101")),
         ("2024.01.31", ("20240131", "20240131")),
         ("2024.01.01-2024.12.31", ("20240101", "20241231")),
+        ("20240201-20240231", ("20240201", "20240231")),
     ],
 )
 def test_dates_and_ranges_of_them_are_read(text: str, ends: tuple[str | None, str | None]) -> None:
@@ -201,6 +202,8 @@ def test_dates_and_ranges_of_them_are_read(text: str, ends: tuple[str | None, st
         ("20240230", "there is no such day"),
         ("20240101-20241301", "there is no such day"),
         ("99999999", "there is no such day"),
+        ("20240201-20240232", "there is no such day"),
+        ("20241231-20240101", "the first day is after the last"),
     ],
 )
 def test_what_is_no_date_is_refused_with_one_that_is(text: str, reason: str) -> None:

@@ -37,7 +37,11 @@ def encoder_with_space(
 
 
 def space_of(encoder: Path, **options: Any) -> SpaceCheckpoint:
-    """Draw a text space for the vectors of an encoder; options as of `small_space`."""
+    """Draw a text space for the vectors of an encoder; options as of `small_space`.
+
+    It has learned the words of `SENTENCE` unless others are given.
+    """
+    options.setdefault("words", {"CT": ("child", "chest", "lobe", "lower", "opacity", "right")})
     loaded = checkpoint.load(encoder)
     return small_space(image_model_id=checkpoint.model_id(loaded), image_dim=loaded.dim, **options)
 

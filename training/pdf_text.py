@@ -28,7 +28,12 @@ def text_of(pdf: bytes, *, time_s: int = TIME_S) -> str:
     command = [sys.executable, "-I", str(Path(__file__)), str(time_s)]
     try:
         done = subprocess.run(
-            command, input=pdf, capture_output=True, timeout=2 * time_s, check=False
+            command,
+            input=pdf,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a library may complain of each of a million objects
+            timeout=2 * time_s,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"the PDF takes more than {2 * time_s} s to read") from error

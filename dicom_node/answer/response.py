@@ -164,8 +164,10 @@ class Asked:
     @property
     def comment(self) -> str:
         """How far words were read and searched, in at most 64 characters that repeat none."""
-        read = "" if self.judged is None else self.judged.comment
-        if not self.question.text or self.ranking.complete:
+        if self.judged is None:
+            return ""
+        read = self.judged.comment
+        if self.ranking.complete:
             return read
         if not read:
             return _PARTIAL

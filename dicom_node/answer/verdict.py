@@ -21,7 +21,7 @@ class Verdict(StrEnum):
     INSIDE = "inside"  # every word was learned as it is said
     DOUBTFUL = "doubtful"  # there are cases, but some of the words count for nothing
     FAR = "far"  # none of the cases that are asked for is near the words
-    OUTSIDE = "outside"  # no word was learned, and nothing that is kept is near them
+    OUTSIDE = "outside"  # no word was learned
 
 
 class Limits(Protocol):
@@ -67,8 +67,6 @@ class Judged:
         """The same without a word of the question, in at most 64 characters; empty if nothing."""
         if self.verdict is Verdict.OUTSIDE:
             return "words were never learned: name the modality and the body part"
-        if self.verdict is Verdict.FAR:
-            return "no case asked for is near these words"
         said = ""
         for part in self._counts():
             longer = f"{said}; {part}" if said else part
@@ -76,52 +74,50 @@ class Judged:
         return said
 
     def _counts(self) -> Iterator[str]:
+        if self._is_far:
+            yield "none asked for is near these words"
         if count := len(self.understood.unknown):
             yield f"{count} {'word was' if count == 1 else 'words were'} not learned"
         if self.understood.negated:
             yield "negation is not understood"
         if not self.understood.together:
             yield "words of several modalities"
-        if self._is_far:
-            yield "no case asked for is near these words"
 
     @property
     def _is_far(self) -> bool:
-        return self.best is not None and self.best < self.needed
+        return bool(self.understood.known) and self.best is not None and self.best < self.needed
 
     def _remarks(self) -> Iterator[str]:
         if self._is_far:
             cosines = f"best cosine {self.best:.3f}, at least {self.needed:.3f} is needed"
-            what = "no case asked for is near these words"
-            if self.verdict is Verdict.OUTSIDE:
-                what = "these words are outside what the text space learned"
-            yield f"{what} ({cosines})"
+            yield f"no case asked for is near these words ({cosines})"
+        if not self.understood.known:
+            yield "no word of this was learned, so it counts for nothing"
         if self.understood.unknown:
             yield f"not learned: {', '.join(self.understood.unknown)}"
         if self.understood.negated:
             yield f"negation is not understood: {', '.join(self.understood.negated)}"
         if not self.understood.together:
             yield "these words were learned of different modalities, never all of one"
-        if self.verdict is Verdict.OUTSIDE:
+        if not self.has_cases:
             yield (
                 'name the modality and the body part, as in "chest x-ray with pneumonia"; '
                 "only English is understood"
             )
 
 
-def judge(
-    understood: Understood, limits: Limits, *, best: float | None, best_of_all: float | None
-) -> Judged:
-    """Judge a sentence by its words and its best cosine: of the cases asked for, and of all kept.
+def judge(understood: Understood, limits: Limits, *, best: float | None) -> Judged:
+    """Judge a sentence by its words, and by the best cosine of the cases asked for.
 
-    The more of its words were never learned, the nearer the best case has to be.
+    The more of its words were never learned, the nearer the best case has to be. Without one that
+    was, a cosine says nothing: the kind of picture that is likest to foreign words may be near.
     """
     needed = _needed(understood, limits)
     verdict = Verdict.INSIDE if understood.is_whole else Verdict.DOUBTFUL
     if best is not None and best < needed:
         verdict = Verdict.FAR
-        if not understood.known and (best_of_all is None or best_of_all < needed):
-            verdict = Verdict.OUTSIDE
+    if not understood.known:
+        verdict = Verdict.OUTSIDE
     return Judged(verdict, understood, best, needed)
 
 

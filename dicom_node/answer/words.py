@@ -64,29 +64,20 @@ def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -
         patient=PatientKey("") if beside is None else beside.example.patient,
     )
     ranking = similar_to_vectors(search.search, asked, plain)
+    read = search.words.understanding(sentence.text)
+    if beside is not None and not read.known:  # words that say nothing take no share
+        beside = replace(beside, weight=0.0)
     if beside is None:
-        judged = _judged(search, sentence.text, text, ranking)
+        judged = judge(read, search.words, best=_best(ranking))
         cases = ranking.cases if judged.has_cases else ()
         ranking = replace(ranking, cases=_read(search.words, cases))
     else:
-        read = search.words.understanding(sentence.text)
         judged = judge_beside(read, search.words, best=_best(ranking))
         ranking = _both(search, ranking, asked, beside, plain)
     least = -np.inf if filters.minimum_score is None else filters.minimum_score
     kept = tuple(case for case in ranking.cases[: filters.k] if case.score >= least)
     complete = ranking.complete and not search.lacking
     return Told(replace(ranking, cases=kept, complete=complete), judged)
-
-
-def _judged(search: WordSearch, sentence: str, text: Vectors, ranking: Ranking) -> Judged:
-    """Judge a sentence alone; filters may hide what it says, and that makes it no foreign one."""
-    words, best = search.words, _best(ranking)
-    read = words.understanding(sentence)
-    best_of_all = best
-    if not read.known and best is not None and best < words.floor:
-        everyone = Example(vectors=text, study_instance_uid="", patient=PatientKey(""))
-        best_of_all = _best(similar_to_vectors(search.search, everyone, Filters(k=1)))
-    return judge(read, words, best=best, best_of_all=best_of_all)
 
 
 def _best(ranking: Ranking) -> float | None:

@@ -185,10 +185,11 @@ def _words() -> Section:
             The score is the cosine that two unrelated images have as rarely as words and image have
             theirs. The text space knows the words that it was made with. Where others are among
             them, a negation, or words of different modalities, the matches are doubtful; the more
-            words are unknown, the nearer the best case has to be, else there is no match. Beside an
-            example words take no match away. The final response then is success with an Error
-            Comment, which repeats no word; so it is while vectors for words are still being made,
-            when cases may be missing. A text without a word, not in Latin letters, or too long is
+            words are unknown, the nearer the best case has to be, else there is no match, nor where
+            no word is known. Beside an example words take no match away, and near-duplicates are
+            matches of their own. The final response then is success with an Error Comment, which
+            repeats no word; so it is while vectors for words are still being made, when cases may
+            be missing. A text without a word, not in Latin letters, or too long is
             refused; control characters are left out. No word of a query is logged or kept. A node
             without a text space of its encoder refuses words.
             """
