@@ -22,6 +22,6 @@ class IndexConfig:
     ef_search: int = 100
     exact_below: int = 10_000
     overfetch: int = 8
-    max_candidates: int = 2_500
+    max_candidates: int = 20_000
     build_threads: int = 1
     seed: int = 0
