@@ -11,9 +11,9 @@ class IndexConfig:
 
     `m`, `ef_construction`, `ef_search`: Malkov & Yashunin 2018, sections 4.1 and 4.2.
     `ef_search` counts until the index has measured what it needs. `exact_below`: up to this many
-    allowed vectors, all are compared instead of the graph's candidates. `overfetch`: the index is
-    asked for this many candidates per wanted study at first, then four times as many, up to
-    `max_candidates`; beyond that an exact scan is cheaper.
+    allowed vectors, all are compared where the graph's first candidates do not suffice.
+    `overfetch`: the index is asked for this many candidates per wanted study at first, then for as
+    many as those tell are needed, up to `max_candidates`: what a walk of pgvector's reads by default.
     `build_threads` above 1 builds faster, but the graph then differs from run to run.
     """
 

@@ -4,9 +4,9 @@ The same for every index: over-fetch candidates, filter them in memory, one case
 scores, the best of them again by their parts (`rerank`), equal scores in order of Study Instance
 UID. A graph misses most at the end of what it finds, and there lies what a filter leaves if that is
 far from the query. So only the nearest quarter of it is trusted: where the k-th study lies deeper,
-more is asked for, or all allowed vectors are compared, whichever costs less. What is shown is read from the catalogue last, in one statement, and checked once
-more against it: a study that has just gone to another patient is not shown for the facets being a
-moment older.
+more is asked for, or all allowed vectors are compared, whichever costs less. What is shown is read
+from the catalogue last, in one statement, and checked once more against it: a study that has just
+gone to another patient is not shown for the facets being a moment older.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from index.vectors import Candidates, Effort, Ids, VectorIndex, Vectors
 
 MAX_K = 1_000
 _FIRST_CANDIDATES = 40
-_TRUSTED = 4  # one in so many found by a graph, the nearest; all would leave out one case in twenty
+_TRUSTED = 4  # one in so many that a graph found: the nearest of them
 _GROWTH = 2
 _ROWS_PER_CANDIDATE = 6  # compared in the time that a graph takes to find one more
 _LOOKED_THROUGH = 2_500  # studies, for k that differ
@@ -182,13 +182,11 @@ class Search:
                 return best
             if exact or count >= config.max_candidates:
                 return None
-            if count == first and wanted.all_of:
-                few = self._facets.few_allowed(wanted, config.exact_below)
-                if few is not None:
-                    return self._best(query, few, exact=True)
             count = min(max(_enough(query, best, each) for each in found), config.max_candidates)
-            if self._facets.few_allowed(wanted, _ROWS_PER_CANDIDATE * count) is not None:
-                return None
+            cheap = max(config.exact_below, _ROWS_PER_CANDIDATE * count)
+            few = self._facets.few_allowed(wanted, cheap)
+            if few is not None:
+                return self._best(query, few, exact=True)
         return None
 
     def _best(self, query: Query, ids: Ids, pairs: Vectors | None = None, *, exact: bool) -> _Best:
@@ -272,7 +270,7 @@ def _depth(query: Query) -> int:
 
 
 def _studies(query: Query) -> int:
-    """Return how many studies are ranked at once: more, where near-duplicates may fill the first."""
+    """Return how many studies are ranked at once: more where near-duplicates may be among them."""
     return _depth(query) if query.near_duplicate is None else _LOOKED_THROUGH
 
 
