@@ -13,7 +13,7 @@ class IndexConfig:
     `ef_search` counts until the index has measured what it needs. `exact_below`: up to this many
     allowed vectors, all are compared where the graph's first candidates do not suffice.
     `overfetch`: the index is asked for this many candidates per wanted study at first, then for as
-    many as those tell are needed, up to `max_candidates`: what a walk of pgvector's reads by default.
+    many as those tell are needed, up to `max_candidates`: what pgvector walks through by default.
     `build_threads` above 1 builds faster, but the graph then differs from run to run.
     """
 
