@@ -2,10 +2,11 @@
 
 The same for every index: over-fetch candidates, filter them in memory, one case per study, exact
 scores, the best of them again by their parts (`rerank`), equal scores in order of Study Instance
-UID. Where the filters leave few vectors, or candidates do not suffice, all allowed vectors are
-compared instead. What is shown is read from the catalogue last, in one statement, and checked once
-more against it: a study that has just gone to another patient is not shown for the facets being a
-moment older.
+UID. A graph misses most at the end of what it finds, and there lies what a filter leaves if that is
+far from the query. So only the nearest quarter of it is trusted: where the k-th study lies deeper,
+more is asked for, or all allowed vectors are compared, whichever costs less. What is shown is read
+from the catalogue last, in one statement, and checked once more against it: a study that has just
+gone to another patient is not shown for the facets being a moment older.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from index.gallery import CaseRow, Conditions, conditions
 from index.near_duplicates import groups
 from index.records import Case, Query, Ranking
 from index.rerank import DEPTH, Found, rerank
-from index.vectors import Effort, Ids, VectorIndex, Vectors
+from index.vectors import Candidates, Effort, Ids, VectorIndex, Vectors
 
 MAX_K = 1_000
 _FIRST_CANDIDATES = 40
-_GROWTH = 4
+_TRUSTED = 4  # one in so many that a graph found: the nearest of them
+_GROWTH = 2
+_ROWS_PER_CANDIDATE = 6  # compared in the time that a graph takes to find one more
 _LOOKED_THROUGH = 2_500  # studies, for k that differ
 _DECIMALS = 6  # float32 products in another order differ by less
 _FOLLOWED = 512  # changes that one search waits for
@@ -156,10 +159,10 @@ class Search:
         return best
 
     def _among_candidates(self, query: Query, wanted: Conditions) -> _Best | None:
-        """Rank ever more candidates of the index; None when that does not lead to an end."""
+        """Rank ever more candidates of the index; None where comparing all allowed costs less."""
         index, config = self._index, self._config
         first = count = max(_FIRST_CANDIDATES, config.overfetch * _depth(query))
-        while count <= config.max_candidates:
+        while count <= min(config.max_candidates, len(index) // _ROWS_PER_CANDIDATE):
             found = [index.candidates(row, count, effort=query.effort) for row in query.vectors]
             ids = found[0].ids
             if len(found) > 1:
@@ -169,15 +172,21 @@ class Search:
             known = found[0].scores[None, passed] if len(found) == 1 else None
             exact = all(each.exact for each in found)
             best = self._best(query, ids[passed], known, exact=exact)
-            # A vector that was not found scores no higher than the last that was.
-            unseen = [each.scores[-1] for each in found if len(each.ids) < len(index)]
+            # A vector that was not found scores no higher than the last that is trusted.
+            unseen = [
+                each.scores[_trusted(each, first) - 1]
+                for each in found
+                if len(each.ids) < len(index)
+            ]
             if _settled(query, best, float(max(unseen, default=-np.inf))):
                 return best
-            if count == first and wanted.all_of:
-                few = self._facets.few_allowed(wanted, config.exact_below)
-                if few is not None:
-                    return self._best(query, few, exact=True)
-            count = max(len(ids), count) * _GROWTH
+            if exact or count >= config.max_candidates:
+                return None
+            count = min(max(_enough(query, best, each) for each in found), config.max_candidates)
+            cheap = max(config.exact_below, _ROWS_PER_CANDIDATE * count)
+            few = self._facets.few_allowed(wanted, cheap)
+            if few is not None:
+                return self._best(query, few, exact=True)
         return None
 
     def _best(self, query: Query, ids: Ids, pairs: Vectors | None = None, *, exact: bool) -> _Best:
@@ -186,12 +195,23 @@ class Search:
             pairs = self._index.among(query.vectors, ids)
         pairs = pairs.round(_DECIMALS)
         query_rows, scores = pairs.argmax(axis=0), pairs.max(axis=0)
-        found = np.count_nonzero(scores > -np.inf)  # the index lacks the others
-        complete = found == len(ids)
-        order = np.lexsort((ids, -scores))[:found]
-        _, firsts = np.unique(self._facets.studies(ids[order]), return_index=True)
-        order = order[np.sort(firsts)]
+        complete = bool((scores > -np.inf).all())  # the index lacks the others
+        order = self._first_of_each(scores, ids, _studies(query))
         return _Best(scores[order], ids[order], query_rows[order], exact, complete)
+
+    def _first_of_each(self, scores: Vectors, ids: Ids, studies: int) -> Ids:
+        """Return where the best of each study is, for so many studies or more, all if fewer."""
+        count = studies
+        while True:
+            count *= 8
+            near = np.arange(len(scores))
+            if count < len(scores):  # those that score the same as the last are needed too
+                near = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+            order = near[np.lexsort((ids[near], -scores[near]))]
+            order = order[scores[order] > -np.inf]
+            _, firsts = np.unique(self._facets.studies(ids[order]), return_index=True)
+            if len(firsts) >= studies or len(near) == len(scores):
+                return order[np.sort(firsts)]
 
     def _found(
         self, query: Query, wanted: Conditions, best: _Best, standing: Bookmark
@@ -225,9 +245,33 @@ def _settled(query: Query, best: _Best, unseen: float) -> bool:
     return unseen == -np.inf or bool(len(best.scores) >= depth and best.scores[depth - 1] > unseen)
 
 
+def _trusted(found: Candidates, first: int) -> int:
+    """Return how many of the candidates are likely to be the nearest without a gap.
+
+    Of a graph's, the `first` that are asked for: the effort is measured for them.
+    """
+    reached = len(found.ids)
+    return reached if found.exact else min(reached, max(first, reached // _TRUSTED))
+
+
+def _enough(query: Query, best: _Best, found: Candidates) -> int:
+    """Return how many candidates to ask for next, so that the last wanted study is trusted."""
+    depth, reached = _depth(query), len(found.ids)
+    last = best.scores[depth - 1] if len(best.scores) >= depth else -np.inf
+    above = int(np.count_nonzero(found.scores.round(_DECIMALS) >= last))
+    deep = above if above < reached else _GROWTH * reached
+    # One more for each that is trusted: what was missed comes before it.
+    return max((_TRUSTED + 1) * deep, _GROWTH * reached)
+
+
 def _depth(query: Query) -> int:
     """Return how many studies must be known by their clips to rank the first k."""
     return max(query.k, DEPTH) if query.parts and query.part_weight else query.k
+
+
+def _studies(query: Query) -> int:
+    """Return how many studies are ranked at once: more where near-duplicates may be among them."""
+    return _depth(query) if query.near_duplicate is None else _LOOKED_THROUGH
 
 
 def _cases(grouped: Sequence[Sequence[Found]]) -> tuple[Case, ...]:
