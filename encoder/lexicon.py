@@ -32,10 +32,10 @@ _STOP_WORDS = (
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 _CUES: tuple[tuple[str, ...], ...] = (
-    ("absence", "of"), ("absent",), ("absence",), ("cannot",), ("denies",), ("exclude",), 
-    ("excluded",), ("excludes",), ("excluding",), ("except",), ("free", "of"), ("lack", "of"), ("lacking",),
-    ("lacks",), ("negative", "for"), ("neither",), ("never",), ("no",), ("non",), ("none",),
-    ("nor",), ("not",), ("rule", "out"), ("ruled", "out"), ("without",),
+    ("absence", "of"), ("absent",), ("absence",), ("cannot",), ("denies",), ("exclude",),
+    ("excluded",), ("excludes",), ("excluding",), ("except",), ("free", "of"), ("lack", "of"),
+    ("lacking",), ("lacks",), ("negative", "for"), ("neither",), ("never",), ("no",), ("non",),
+    ("none",), ("nor",), ("not",), ("rule", "out"), ("ruled", "out"), ("without",),
 )  # fmt: skip
 # "don't", "isn't", "pneumonia-free"; the look behind keeps a long run of letters linear.
 _CONTRACTED = re.compile(r"(?<!\w)\w+n[\u2019']t\b|-free\b", re.IGNORECASE)
