@@ -86,8 +86,8 @@ def understood(sentence: str, learned: Learned) -> Understood:
         elif word:
             unknown[one] = None
     together = not known or bool(frozenset.intersection(*known.values()))
-    first = [tuple(said[one] for one in each) for each in (known, unknown)]
-    return Understood(*first, tuple(negated), together)
+    words, foreign = (tuple(said[one] for one in each) for each in (known, unknown))
+    return Understood(words, foreign, tuple(negated), together)
 
 
 def _with(form: str, learned: Learned) -> frozenset[str]:
