@@ -32,20 +32,26 @@ _STOP_WORDS = (
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 _CUES: tuple[tuple[str, ...], ...] = (
-    ("absence", "of"), ("absent",), ("absence",), ("denies",), ("exclude",), ("excluded",),
-    ("excludes",), ("excluding",), ("except",), ("free", "of"), ("lack", "of"), ("lacking",),
-    ("lacks",), ("negative", "for"), ("neither",), ("never",), ("no",), ("non",), ("none",),
-    ("nor",), ("not",), ("rule", "out"), ("ruled", "out"), ("without",),
+    ("absence", "of"), ("absent",), ("absence",), ("cannot",), ("denies",), ("exclude",),
+    ("excluded",), ("excludes",), ("excluding",), ("except",), ("free", "of"), ("lack", "of"),
+    ("lacking",), ("lacks",), ("negative", "for"), ("neither",), ("never",), ("no",), ("non",),
+    ("none",), ("nor",), ("not",), ("rule", "out"), ("ruled", "out"), ("without",),
 )  # fmt: skip
-_CONTRACTED = re.compile(r"\w+n[\u2019']t\b")  # "don't", "isn't"
+# "don't", "isn't", "pneumonia-free"; the look behind keeps a long run of letters linear.
+_CONTRACTED = re.compile(r"(?<!\w)\w+n[\u2019']t\b|-free\b", re.IGNORECASE)
 _PLURALS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("shes", "sh"), ("ches", "ch"))
 _NO_PLURALS = ("ss", "us", "is")
 _SHORTEST_PLURAL = 4
+_IRREGULAR = {
+    "bronchi": "bronchus", "children": "child", "diagnoses": "diagnosis", "emboli": "embolus",
+    "feet": "foot", "men": "man", "metastases": "metastasis", "stenoses": "stenosis",
+    "teeth": "tooth", "thrombi": "thrombus", "vertebrae": "vertebra", "women": "woman",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """The content words of a sentence, each once, abbreviations written out.
+    """The content words of a sentence, each once, as it was said first, abbreviations written out.
 
     `known` were learned, `unknown` never were; `negated` are cues of negation before words that
     were not learned so. `together` says that some modality has all the known ones.
@@ -64,20 +70,24 @@ class Understood:
 
 def understood(sentence: str, learned: Learned) -> Understood:
     """Read a sentence by the words that were learned."""
-    known: dict[str, frozenset[str]] = {}
+    said: dict[str, str] = {}  # forms to the words of the sentence
+    known: dict[str, frozenset[str]] = {}  # forms to modalities
     unknown: dict[str, None] = {}
     negated: dict[str, None] = {}
     for word, cue in _content(sentence):
+        one = form(word, "")
+        said.setdefault(one, word)
         modalities = _with(form(word, cue), learned)
         if cue and not modalities:
             negated[cue] = None
-            modalities = _with(form(word, ""), learned)
+            modalities = _with(one, learned)
         if modalities:
-            known[word] = modalities
+            known[one] = modalities
         elif word:
-            unknown[word] = None
+            unknown[one] = None
     together = not known or bool(frozenset.intersection(*known.values()))
-    return Understood(tuple(known), tuple(unknown), tuple(negated), together)
+    words, foreign = (tuple(said[one] for one in each) for each in (known, unknown))
+    return Understood(words, foreign, tuple(negated), together)
 
 
 def _with(form: str, learned: Learned) -> frozenset[str]:
@@ -93,6 +103,8 @@ def forms(caption: str) -> frozenset[str]:
 def form(word: str, cue: str) -> str:
     """Bring singular and plural of a word in lower case to one form, marked where it is negated."""
     mark = _NEGATED if cue else ""
+    if word in _IRREGULAR:
+        return mark + _IRREGULAR[word]
     if len(word) < _SHORTEST_PLURAL or not word.endswith("s") or word.endswith(_NO_PLURALS):
         return mark + word
     ending, one = next((each for each in _PLURALS if word.endswith(each[0])), ("s", ""))
@@ -101,7 +113,7 @@ def form(word: str, cue: str) -> str:
 
 def _content(sentence: str) -> Iterator[tuple[str, str]]:
     """Yield content words with the cue that negates each, or none; a last cue without a word."""
-    words = _WORD.findall(write_out(_CONTRACTED.sub("not", sentence)))
+    words = _WORD.findall(write_out(_CONTRACTED.sub(" not", sentence)))
     place, cue = 0, ""
     while place < len(words):
         found = next((c for c in _CUES if tuple(words[place : place + len(c)]) == c), ())

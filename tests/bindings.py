@@ -5,6 +5,7 @@ records say "generated" where a source stands. Retina and ECG are among them bec
 either are at hand.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def generated_pairs(config: BindConfig = CONFIG, of_each: int = 6) -> Pairs:
     return gather(items, generated_vectors(items), known_as_it_is(items), config)
 
 
-def known_as_it_is(items: tuple[Item, ...]) -> dict[str, Wordings]:
+def known_as_it_is(items: Sequence[Item]) -> dict[str, Wordings]:
     """Say what the rows of a manifest do, whatever can be read."""
     return {item.path: wordings(facts_of(item)) for item in items}
 

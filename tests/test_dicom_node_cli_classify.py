@@ -31,11 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "similis.toml").write_text(
         "".join(f'[{part}]\n{key} = "{made / to}"\n' for part, (key, to) in settings.items())
     )
-    for name, near in (("space", -1.0), ("high", 1.0)):
+    for name, near, floor in (("space", -1.0, -1.0), ("high", 1.0, 1.0), ("known", -1.0, 1.0)):
         space = small_space(
             image_model_id=encoders.model_id(encoder),
             image_dim=encoder.dim,
-            floor=1.0,
+            floor=floor,
             near=near,
             words={"CT": ("normal", "pneumonia", "viral")},
             modalities=("CT", "US"),
@@ -128,6 +128,15 @@ def test_a_best_cosine_that_is_not_near_is_said(folder: Path) -> None:
     assert "at least 1.000 is needed" in said.stderr
     (clip,) = classified(folder, folder / "ct", space="high")["clips"]
     assert clip["far"] is True
+
+
+def test_labels_of_which_no_word_was_learned_need_the_floor(folder: Path) -> None:
+    unknown = classified(folder, folder / "ct", labels="dog, motor car", space="known")
+    known = classified(folder, folder / "ct", labels="dog, normal", space="known")
+
+    assert [one["needed"] for one in unknown["clips"][0]["labels"]] == [1.0, 1.0]
+    assert unknown["clips"][0]["far"] is True
+    assert known["clips"][0]["far"] is False
 
 
 def test_a_space_that_is_not_there_or_of_another_encoder_is_refused(folder: Path) -> None:

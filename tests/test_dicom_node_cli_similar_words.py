@@ -85,12 +85,12 @@ def test_a_table_has_no_column_of_what_no_case_has(library: Library) -> None:
 
 
 def test_words_that_were_not_learned_are_named_to_who_asked(library: Library) -> None:
-    said = library.ask("--text", "child without an opacity")
+    said = library.ask("--text", "child without a wombat")
 
-    assert "similis: not learned: child, opacity" in said.stderr
+    assert "similis: not learned: wombat" in said.stderr
     assert "similis: negation is not understood: without" in said.stderr
-    told = library.json("--text", "child without an opacity")["words"]
-    assert (told["verdict"], told["not_learned"]) == ("doubtful", ["child", "opacity"])
+    told = library.json("--text", "child without a wombat")["words"]
+    assert (told["verdict"], told["not_learned"]) == ("doubtful", ["wombat"])
 
 
 def test_an_example_is_not_read_where_there_is_no_text_space(
@@ -136,11 +136,11 @@ def test_words_that_are_like_nothing_say_so_and_name_no_case(
     library: Library, tmp_path: Path
 ) -> None:
     settings = tmp_path / "similis.toml"
-    settings.write_text(toml(encoder_with_space(tmp_path, floor=0.999, space_seed=2)))
+    settings.write_text(toml(encoder_with_space(tmp_path, words={}, space_seed=2)))
 
     said = similis("similar", "--text", SENTENCE, "--config", settings, data=library.data)
     assert "No similar case found." in said.stdout
-    assert "these words are outside what the text space learned" in said.stderr
+    assert "no word of this was learned" in said.stderr
     assert "only English is understood" in said.stderr
     told = similis("similar", "--text", SENTENCE, "--config", settings, "--json", data=library.data)
     assert json.loads(told.stdout)["outside_space"] is True

@@ -1,19 +1,17 @@
 from dataclasses import replace
 
 import numpy as np
-from bindings import CONFIG, generated_items
+from bindings import CONFIG, generated_items, known_as_it_is
 
-from training.captions import wordings
-from training.facts import facts_of
 from training.learned_words import PATIENTS, learned_words
 from training.manifest import Item
 from training.pairs import gather
 
 
 def words_of(items: list[Item]) -> dict[str, tuple[str, ...]]:
-    known = [wordings(facts_of(item)) for item in items]
     config = replace(CONFIG, captions=200)
-    return learned_words(gather(items, np.ones((len(items), 2), np.float32), known, config))
+    vectors = np.ones((len(items), 2), np.float32)
+    return learned_words(gather(items, vectors, known_as_it_is(items), config))
 
 
 def chests(count: int, **changes: str) -> list[Item]:

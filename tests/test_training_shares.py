@@ -3,13 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from bindings import CONFIG, generated_items, generated_pairs
+from bindings import CONFIG, generated_items, generated_pairs, known_as_it_is
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from training.captions import wordings
-from training.facts import facts_of
 from training.pairs import gather
 from training.shares import START, TRIED, likeliest, shares
 
@@ -66,6 +64,6 @@ def _told(axis: int, temperature: float, count: int, draws: np.random.Generator)
 def test_without_labels_to_tell_apart_there_is_a_start() -> None:
     items = [item for item in generated_items() if item.label == "normal"]
     vectors = np.ones((len(items), 2), np.float32)
-    pairs = gather(items, vectors, [wordings(facts_of(item)) for item in items], CONFIG)
+    pairs = gather(items, vectors, known_as_it_is(items), CONFIG)
 
     assert likeliest(pairs, pairs.vectors, torch.ones(len(pairs.captions), 2)) == START

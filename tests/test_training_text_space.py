@@ -15,6 +15,7 @@ from bindings import (
     generated_materials,
     generated_pairs,
     generated_vectors,
+    known_as_it_is,
     small_bind_config,
 )
 from encoders import small_encoder, study_of
@@ -23,13 +24,16 @@ from torch.nn import functional
 from towers import small_tower, word_tower
 from typer.testing import CliRunner, Result
 
+from dicom_node.answer.verdict import Verdict, judge
 from dicom_node.cli.app import app
 from encoder import checkpoint as checkpoints
 from encoder import space_checkpoint, text_checkpoint
+from encoder.lexicon import understood
 from encoder.text_space import TextSpace
 from training.calibrate import measure
 from training.errors import BadRun
 from training.facts import Facts
+from training.pairs import gather
 from training.stage import stream
 from training.text_space import SPACE, TEACHERS, Materials, foreign_sentences, train_space
 from training.zero_shot import label_vectors
@@ -145,6 +149,22 @@ def test_near_lies_between_captions_of_other_modalities_and_of_ones_own() -> Non
 
     assert found.near == pytest.approx(across, abs=1e-6)
     assert found.near < found.floor == pytest.approx(1.0, abs=1e-6)
+
+
+def test_in_a_space_of_one_modality_known_words_need_the_floor() -> None:
+    """Captions lie at the images, foreign sentences at 0.6 of them."""
+    items = tuple(item for item in generated_items() if item.modality == "CR")
+    pairs = gather(items, generated_vectors(items), known_as_it_is(items), CONFIG)
+    placed = torch.tensor([[1.0, 0.0]]).expand(len(items), 2)
+    said = torch.tensor([[0.8, 0.6]]).expand(len(pairs.captions), 2)
+    foreign = torch.tensor([[0.6, 0.8]])
+
+    found = measure(pairs, placed, placed, said, foreign, replace(CONFIG, gap=0.0))
+
+    assert found.near == found.floor == pytest.approx(0.8, abs=1e-6)
+    chest = understood("chest", {"CR": frozenset({"chest"})})
+    verdicts = [judge(chest, found, best=best, best_of_all=best).verdict for best in (0.6, 0.81)]
+    assert verdicts == [Verdict.FAR, Verdict.INSIDE]
 
 
 def test_a_binding_writes_down_its_words_and_limits(bound: Path) -> None:

@@ -60,7 +60,7 @@ def measure(
         gaps=gaps,
         knots=_knots(pairs, drawn),
         floor=floor,
-        near=min(_near(pairs, drawn), floor),
+        near=_near(pairs, drawn, floor),
         temperature=likeliest(pairs, moved, captions),
         inside=inside,
         outside=outside,
@@ -106,10 +106,11 @@ def _knots(pairs: Pairs, drawn: _Drawn) -> Tensor:
     return torch.from_numpy(np.concatenate([ends[0], knots, ends[1]], axis=1).astype(np.float32))
 
 
-def _near(pairs: Pairs, drawn: _Drawn) -> float:
+def _near(pairs: Pairs, drawn: _Drawn, floor: float) -> float:
     """Find what the best cosine of a caption with images of a modality seldom reaches.
 
-    The modality is one of which no image is what the caption says; -1 where there is none.
+    The modality is one of which no image is what the caption says. It is no more than the floor,
+    and the floor where there is none: of one modality, or of comments alone, nothing tells.
     """
     modality_of = pairs.modality_of[drawn.images]
     best = []
@@ -118,7 +119,7 @@ def _near(pairs: Pairs, drawn: _Drawn) -> float:
         false = (drawn.truth[mine] < 0).all(dim=0)
         best.append(drawn.cosines[mine][:, false].amax(dim=0).numpy())
     every: NDArray[np.float32] = np.concatenate(best)
-    return float(np.quantile(every, FALSE_REFUSED)) if every.size else -1.0
+    return min(float(np.quantile(every, FALSE_REFUSED)), floor) if every.size else floor
 
 
 def _floor(moved: Tensor, captions: Tensor, foreign: Tensor) -> tuple[float, float, float]:

@@ -146,7 +146,7 @@ def _clips(
         facts = Facts(Kind(clip.kind), header.modality, header.body_part_examined)
         words = said_of(facts)
         (image,) = space.images(clip.vector[None], [header.modality])
-        cosines = words @ image
+        told = _told(space, labels, words @ image)
         found.append(
             {
                 "clip": clip.sources[len(clip.sources) // 2],
@@ -156,27 +156,30 @@ def _clips(
                 "kind": clip.kind,
                 "frames": clip.frames,
                 "head": space.head_of(header.modality),
-                "far": bool(cosines.max() < space.near),
-                "labels": _told(space, labels, cosines),
+                "far": all(one["cosine"] < one["needed"] for one in told),
+                "labels": told,
             }
         )
     return found
 
 
 def _told(space: TextSpace, labels: list[str], cosines: Matrix) -> list[dict[str, Any]]:
-    """Lay labels out by their cosines (K,), the nearest first."""
+    """Lay labels out by their cosines (K,), the nearest first, each judged by its own words."""
+    from dicom_node.answer.verdict import judge
     from training.shares import shares
 
+    read = [space.understanding(label) for label in labels]
     likely = shares(cosines, space.temperature)
     return [
         {
             "label": label,
             "share": float(share),
             "cosine": float(cosine),
-            "not_learned": space.understanding(label).unknown,
+            "needed": judge(known, space, best=float(cosine), best_of_all=None).needed,
+            "not_learned": known.unknown,
         }
-        for label, cosine, share in sorted(
-            zip(labels, cosines, likely, strict=True), key=lambda one: -one[1]
+        for label, cosine, share, known in sorted(
+            zip(labels, cosines, likely, read, strict=True), key=lambda one: -one[1]
         )
     ]
 
@@ -225,7 +228,7 @@ def _remarks(space: TextSpace, clips: list[dict[str, Any]]) -> Iterator[str]:
         if clip["far"]:
             yield (
                 f"No label fits {name}: the best cosine is {best['cosine']:.3f}, at least "
-                f"{space.near:.3f} is needed."
+                f"{best['needed']:.3f} is needed."
             )
         elif not space.understanding(best["label"]).known:
             yield f"What {name} is told says little: no word of {best['label']} was learned."
