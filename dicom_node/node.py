@@ -23,7 +23,7 @@ from dicom_node.config import Config, Neighbours
 from dicom_node.generation import Generation, start_workers
 from dicom_node.listener import Listener
 from dicom_node.loops import Loops
-from dicom_node.operate.forget import forget_guests
+from dicom_node.operate.forget import Guests
 from dicom_node.parts import Parts, open_issuer, open_parts
 from dicom_node.pipeline import CommitStep, EmbedStep, ReportStep, SendStep, patience_of
 from dicom_node.receive.child import Child
@@ -198,7 +198,7 @@ class Node:
         self._loops.repeat("words", filling.next)
         self._loops.every("save", _SAVE_EVERY_S, partial(tidy, generation, catalogue))
         self._loops.every("follow", _FOLLOW_EVERY_S, generation.follow)
-        self._loops.every("guests", _FORGET_EVERY_S, partial(forget_guests, parts))
+        self._loops.every("guests", _FORGET_EVERY_S, Guests(parts).forget_due)
 
     def _deliver(self, parts: Parts, issuer: Issuer) -> tuple[Any, ...]:
         """Start the threads that send and commit; return handlers for the storage listener."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select, update
 
-from index.db import Database, hold, is_postgresql, repeated
+from index.db import BUSY_TIMEOUT_S, Database, hold, is_postgresql, repeated
 from index.embeddings import chunks
 from index.models import (
     Clip,
@@ -32,6 +32,8 @@ from index.models import (
 )
 from index.report_records import ReportState
 from index.states import SETTLED_STATES
+
+_FLUSH_TIMEOUT_MS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,17 @@ class Removal(Database):
         """Let no file of SQLite hold what was deleted; False where readers kept it from that.
 
         Deleted rows are overwritten in the log, which here goes into the database and is emptied.
+        Writers wait while it waits for readers: it does not for long.
         Of PostgreSQL its own VACUUM and the age of its log decide.
         """
         if is_postgresql(self.engine.url):
             return True
         with self.outside_transactions() as connection:
-            row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_FLUSH_TIMEOUT_MS}")
+            try:
+                row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
             busy: int = row[0]
             return busy == 0
 

@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from dicom_node.config import Config
 from dicom_node.errors import BadIdentity
 from dicom_node.operate.check import Finding, Trouble, check
-from dicom_node.operate.forget import forget_guests
+from dicom_node.operate.forget import Guests, forget_guests
 from dicom_node.operate.repair import repair
 from dicom_node.parts import Parts, open_parts
 from dicom_node.receive.header import split_file
@@ -100,6 +100,23 @@ def answer(parts: Parts, images: list[Dataset]) -> None:
     for kind in JobKind:
         while job := parts.jobs.claim([kind], "tester", 60):
             parts.jobs.finish(job)
+
+
+def test_a_guest_forgotten_during_a_long_read_leaves_the_log_when_it_is_over(
+    parts: Parts, images: list[Dataset], clock: Clock
+) -> None:
+    answer(parts, images)
+    guests = Guests(parts)
+    log = parts.folder.root / "catalogue.sqlite-wal"
+    with parts.catalogue.reading() as reader:
+        reader.exec_driver_sql("SELECT count(*) FROM study").scalar_one()
+        guests.forget_due()
+    assert parts.catalogue.counts().guests == 0
+    assert log.stat().st_size > 0
+
+    clock.advance(60)
+    guests.forget_due()
+    assert log.stat().st_size == 0
 
 
 def test_a_guest_whose_file_cannot_be_removed_does_not_keep_the_others(

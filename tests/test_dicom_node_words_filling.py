@@ -1,6 +1,7 @@
 """The filling of a text space: it goes on where it was, and lets go of what went meanwhile."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from dicom_node.words.space import WordSearch, row_of
 from encoder import space_checkpoint
 from encoder.text_space import TextSpace
 from index.models import Embedding
-from index.vectors import Vectors
+from index.vectors import ExactIndex, Vectors
 
 STUDIES = 3
 
@@ -39,7 +40,7 @@ class Refusing(TextSpace):
 
     def images(self, vectors: Vectors, modalities: list[str]) -> Vectors:
         self.asked += 1
-        if (vectors == self.refused).all(axis=1).any():
+        if any((vectors == each).all(axis=1).any() for each in self.refused):
             raise WordsFailed("no vector", lost=self.lost)
         return super().images(vectors, modalities)
 
@@ -171,6 +172,29 @@ def test_a_vector_that_nothing_is_made_of_is_left_out_and_the_others_are_not(
     assert [run.next(), run.next()] == [True, False]
     assert kept(parts, search) == STUDIES
     assert refusing.words.asked == asked + 1, "what was left out is not tried again"
+
+
+def test_a_batch_with_several_vectors_that_end_the_process_is_filled_but_for_them(
+    filling: tuple[Parts, WordSearch], tmp_path: Path
+) -> None:
+    parts, search = filling
+    take_in(parts, *(image_of(tmp_path, number) for number in range(STUDIES, 16)))
+    ids = parts.catalogue.without_words(row_of(search.words))
+    refused = parts.catalogue.image_vectors(ids[1::4]).vectors
+    found = parts.catalogue.image_vectors(ids)
+    images = ExactIndex(model_id=search.words.image_model_id, dim=found.vectors.shape[1])
+    images.add(found.ids, found.vectors)
+    refusing = replace(as_a(Refusing, search, refused=refused, lost=True), images=images)
+    run = Filling(parts.catalogue, lambda: refusing)
+
+    assert [run.next(), run.next()] == [True, False]
+    assert kept(parts, search) == 16 - len(refused)
+    assert refusing.lacking == 0, "nothing more is to come"
+    take_in(parts, image_of(tmp_path, 16))
+    refusing.images.add(np.array([10_000]), found.vectors[:1])
+    assert refusing.lacking == 1
+    refusing.images.remove(np.array([10_000, ids[1]]))
+    assert refusing.lacking == 0, "one of those left out went"
 
 
 @pytest.mark.parametrize("stored", [b"\0" * 5, np.full(48, np.nan, "<f4").tobytes()])

@@ -1,11 +1,14 @@
 """Forgetting: what is gone for good, and what must never come back in its place."""
 
+import time
+
 import pytest
 from catalogues import MODEL, clip, receive
 from sqlalchemy import text
 from test_index_reports import new_report
 
 from index.catalogue import Catalogue
+from index.db import is_postgresql
 
 TABLES = ("study", "series", "clip", "report")
 
@@ -24,6 +27,24 @@ def test_a_key_is_not_given_again_after_its_study_was_forgotten(
     after = keys(catalogue, table)
     assert before and after
     assert min(after) > max(before)
+
+
+def test_a_long_read_keeps_those_who_flush_and_who_write_only_for_a_moment(
+    catalogue: Catalogue,
+) -> None:
+    fill(catalogue)
+    started = time.monotonic()
+    with catalogue.reading() as reader:
+        reader.execute(text("SELECT count(*) FROM study")).scalar_one()
+        assert catalogue.forget_study("1.2", lambda kept: None) is not None
+        flushed = catalogue.flush_deleted()
+        assert flushed is is_postgresql(catalogue.engine.url)
+        assert time.monotonic() - started < 10
+    assert catalogue.flush_deleted()
+    if not flushed:
+        with catalogue.outside_transactions() as connection:
+            waits_ms = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+        assert waits_ms == 30_000, "writers wait as before"
 
 
 def fill(catalogue: Catalogue) -> None:

@@ -163,7 +163,7 @@ def test_in_a_space_of_one_modality_known_words_need_the_floor() -> None:
 
     assert found.near == found.floor == pytest.approx(0.8, abs=1e-6)
     chest = understood("chest", {"CR": frozenset({"chest"})})
-    verdicts = [judge(chest, found, best=best, best_of_all=best).verdict for best in (0.6, 0.81)]
+    verdicts = [judge(chest, found, best=best).verdict for best in (0.6, 0.81)]
     assert verdicts == [Verdict.FAR, Verdict.INSIDE]
 
 

@@ -31,6 +31,7 @@ from dicom_node.errors import (
     QueryRefused,
     WorkerBusy,
     WorkerFailed,
+    WorkerStopped,
     WorkerUnavailable,
 )
 from dicom_node.listener import Listener, failure, guarded, guarded_iterator, peer
@@ -99,7 +100,7 @@ def on_find(event: evt.Event, service: FindService, dicom: Dicom) -> Answers:
     except NoTextSpace:
         log.warning("query_refused", reason="no text space", source=peer(event))
         yield failure(QueryRefused.status, "cases are not searched by words here"), None
-    except (WorkerBusy, WorkerFailed, WorkerUnavailable) as error:
+    except (WorkerBusy, WorkerFailed, WorkerStopped, WorkerUnavailable) as error:
         log.error("query_failed", reason=str(error))
         yield failure(OUT_OF_RESOURCES, "words cannot be read now, ask again"), None
     except DatabaseUnavailable as error:

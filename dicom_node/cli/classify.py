@@ -175,7 +175,7 @@ def _told(space: TextSpace, labels: list[str], cosines: Matrix) -> list[dict[str
             "label": label,
             "share": float(share),
             "cosine": float(cosine),
-            "needed": judge(known, space, best=float(cosine), best_of_all=None).needed,
+            "needed": judge(known, space, best=float(cosine)).needed,
             "not_learned": known.unknown,
         }
         for label, cosine, share, known in sorted(

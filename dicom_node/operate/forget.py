@@ -10,6 +10,7 @@ from index.removal import Belongings
 log = structlog.get_logger()
 
 _AGAIN_S = 600.0  # after which a guest is tried again whose files cannot be removed
+_FLUSH_AGAIN_S = 10.0  # intake waits a little at each try
 
 
 def forget(parts: Parts, study_instance_uid: str) -> Belongings | None:
@@ -24,8 +25,27 @@ def forget(parts: Parts, study_instance_uid: str) -> Belongings | None:
     return kept
 
 
-def forget_guests(parts: Parts) -> None:
-    """Delete the guests that were answered long enough ago; one that cannot be is tried later."""
+class Guests:
+    """Forgets guests, time and again, and lets no file of the catalogue hold what was deleted."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._flush_at: float | None = None  # None: nothing that was deleted is in the log
+
+    def forget_due(self) -> None:
+        """Forget those whose time has come; empty the log, also for those of an earlier time."""
+        now = self._parts.catalogue.now()
+        if forget_guests(self._parts) and self._flush_at is None:
+            self._flush_at = now
+        if self._flush_at is not None and self._flush_at <= now:
+            self._flush_at = None if _flush(self._parts) else now + _FLUSH_AGAIN_S
+
+
+def forget_guests(parts: Parts) -> int:
+    """Delete the guests that were answered long enough ago, and count them.
+
+    One that cannot be deleted is tried later. The log of the catalogue still holds them.
+    """
     catalogue = parts.catalogue
     catalogue.time_guests(parts.config.answer.guest_minutes * 60)
     forgotten = 0
@@ -39,17 +59,18 @@ def forget_guests(parts: Parts) -> None:
             if kept is not None:
                 forgotten += 1
                 log.info("guest_forgotten", study=study, instances=kept.instances)
-    if forgotten:
-        _flush(parts)
+    return forgotten
 
 
-def _flush(parts: Parts) -> None:
-    if not parts.catalogue.flush_deleted():
+def _flush(parts: Parts) -> bool:
+    flushed = parts.catalogue.flush_deleted()
+    if not flushed:
         log.warning(
             "deleted_rows_in_log",
             advice="catalogue.sqlite-wal holds what was forgotten until it is written over, or the "
             "node is restarted: the catalogue was being read",
         )
+    return flushed
 
 
 def _erase(parts: Parts, kept: Belongings) -> None:

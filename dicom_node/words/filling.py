@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 _BATCH = 256  # vectors in one transaction
 _SHARE = 0.5
-_PROCESSES = 20  # lost in one batch; one vector alone can end 9
+_PROCESSES = 20  # lost one after the other; one vector alone can end 9
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 300.0  # while there is no text process
 
 
@@ -55,6 +55,9 @@ class Filling:
         self._space = space
         self._bookmark: Bookmark | None = None  # None: all image vectors are to be looked at
         self._lacking: Ids = np.empty(0, dtype=np.int64)
+        self._suspected: list[int] = []  # that they are at fault; not the process, if it lives on
+        if space is not None:
+            space.left_out.clear()
 
     def next(self) -> bool:
         """Fill some of what is lacking; False when nothing is, or nothing can be done now."""
@@ -69,10 +72,11 @@ class Filling:
         if not len(self._lacking):
             return False
         started = self._clock()
-        self._processes_lost = 0
+        self._processes_lost, self._suspected = 0, []
         try:
-            self._fill(space, self._lacking[:_BATCH])
-        except WorkerStopped:  # the node is going down; it goes on at the next start
+            # What was left out when this batch was begun before is not tried again.
+            self._fill(space, np.setdiff1d(self._lacking[:_BATCH], list(space.left_out)))
+        except WorkerStopped:  # by the node, or as another encoder answers now: it goes on
             return False
         except WorkerUnavailable as error:
             self._put_off(error)
@@ -80,6 +84,7 @@ class Filling:
         except UnknownSpace:  # it was dropped just now
             self._begin(space)
             return True
+        self._give_up(space)
         self._wait_s = 0.0
         self._lacking = self._lacking[_BATCH:]
         if len(self._lacking):
@@ -115,12 +120,19 @@ class Filling:
                     raise WorkerUnavailable(error.reason) from error
             if len(ids) == 1:
                 log.error("words_left_out", vector=int(ids[0]), reason=str(error))
+                self._suspected.append(int(ids[0]))
                 return
             for half in np.array_split(ids, 2):
                 self._fill(space, half)
             return
+        self._give_up(space)
         if len(saved):
             space.index.add(saved, vectors[rows])
+
+    def _give_up(self, space: WordSearch) -> None:
+        """Leave out for good what the process did not bear: with others it works."""
+        space.left_out.update(self._suspected)
+        self._processes_lost, self._suspected = 0, []
 
     def _put_off(self, error: WorkerUnavailable) -> None:
         """Wait ever longer: starting a process costs those who ask."""

@@ -1,7 +1,7 @@
 """What the node needs of a text space, wherever it runs, and where its folder lies."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
@@ -45,17 +45,25 @@ class Words(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WordSearch:
-    """A text space with its vectors, opened for answers; `images` are those they are made of."""
+    """A text space with its vectors, opened for answers; `images` are those they are made of.
+
+    `left_out` are those, by id, of which none can be made.
+    """
 
     words: Words
     index: VectorIndex
     search: Search
     images: VectorIndex | None = None
+    left_out: set[int] = field(default_factory=set, compare=False)
 
     @property
     def lacking(self) -> int:
-        """Count the images without a vector in the space yet, by what the indexes hold."""
-        return 0 if self.images is None else max(0, len(self.images) - len(self.index))
+        """Count the images that still get a vector in the space, by what the indexes hold."""
+        lacking = 0 if self.images is None else max(0, len(self.images) - len(self.index))
+        if self.images is None or not lacking or not self.left_out:
+            return lacking
+        gone = np.isin(list(self.left_out), self.images.ids(), invert=True)
+        return max(0, lacking - len(self.left_out) + int(gone.sum()))
 
 
 def row_of(words: Words) -> Space:
