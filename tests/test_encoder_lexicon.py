@@ -119,6 +119,7 @@ def test_of_the_sentences_that_were_written_to_be_asked_most_come_out_right() ->
     assert answerable["right lower lobe opacity in a child"] is Verdict.DOUBTFUL
     assert answerable["histology slide of benign lung tissue"] is Verdict.FAR, "eval has no slide"
     assert Verdict.INSIDE not in {*unbound.values(), *everyday.values()}
-    assert unbound["MRI of the knee"] is unbound["hip x-ray fracture"] is Verdict.DOUBTFUL
+    assert unbound["MRI of the knee"] is unbound["mammography"] is Verdict.OUTSIDE
+    assert unbound["hip x-ray fracture"] is Verdict.DOUBTFUL
     refused = [each in (Verdict.FAR, Verdict.OUTSIDE) for each in everyday.values()]
-    assert sum(refused) / len(refused) > 0.85
+    assert sum(refused) / len(refused) > 0.9
