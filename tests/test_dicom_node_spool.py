@@ -193,6 +193,16 @@ def test_only_the_first_put_looks_through_the_folder(
     assert [int(path.name[:12]) for path in sorted(tmp_path.iterdir())] == [1, 2, 3]
 
 
+def test_a_spool_that_cannot_be_locked_is_out_of_resources(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    spool = Spool(folder)
+    folder.rmdir()
+
+    with pytest.raises(OutOfResources, match="locked"):
+        spool.put(Note("aa/1.dcm", "PACS", True))
+
+
 def test_no_note_is_put_while_another_process_needs_those_that_stand(tmp_path: Path) -> None:
     node, command = Spool(tmp_path), Spool(tmp_path)
     note = Note("aa/file.dcm", "PACS", report=True)

@@ -183,6 +183,34 @@ def test_the_space_that_the_node_in_this_folder_keeps_is_not_dropped(
     assert words(parts, mine) == STUDIES
 
 
+def test_a_damaged_copy_of_a_space_is_made_anew(
+    parts: Parts, sections: dict[str, dict[str, str]]
+) -> None:
+    mine, source = space_of(parts), Path(sections["text"]["folder"])
+    kept = keep_space(parts.folder, mine.image_model_id, mine.space_id, source)
+    good = (kept / "model.safetensors").read_bytes()
+    (kept / "model.safetensors").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+
+    assert keep_space(parts.folder, mine.image_model_id, mine.space_id, source) == kept
+
+    assert (kept / "model.safetensors").read_bytes() == good
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_a_command_asks_the_kept_space_where_the_configured_one_cannot_be_read(
+    parts: Parts, sections: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    mine = space_of(parts)
+    keep_space(parts.folder, mine.image_model_id, mine.space_id, Path(sections["text"]["folder"]))
+    broken = sections | {"text": {"folder": str(tmp_path / "nothing")}}
+
+    beside = open_parts(peers.quick_config(parts.config.data, **broken))
+    try:
+        assert open_words(beside).words.space_id == mine.space_id
+    finally:
+        beside.close()
+
+
 def test_forgotten_generations_leave_the_graph_of_the_space_in_use(parts: Parts) -> None:
     space = space_of(parts)
     repair(parts, Finding(Trouble.GRAPH_UNUSABLE, ""))

@@ -1,5 +1,11 @@
 """Words asked by a command: the text space in this process, its vectors made where they lack."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from dicom_node.errors import NoTextSpace
 from dicom_node.generation import answering_model, open_space
 from dicom_node.parts import Parts
@@ -7,6 +13,9 @@ from dicom_node.words.filling import Filling
 from dicom_node.words.kept import spaces_for
 from dicom_node.words.space import WordSearch, folder_of
 from encoder.errors import BadCheckpoint
+
+if TYPE_CHECKING:
+    from encoder.space_checkpoint import SpaceCheckpoint
 
 
 def open_words(parts: Parts) -> WordSearch:
@@ -16,26 +25,38 @@ def open_words(parts: Parts) -> WordSearch:
     Raises `NoTextSpace` where words are off, `encoder.errors.BadCheckpoint` where there is no text
     space of the encoder that answers, be it the configured one or the one that a node keeps.
     """
-    from encoder import space_checkpoint  # here: a command without words loads no torch
-    from encoder.text_space import TextSpace
+    from encoder.text_space import TextSpace  # here: a command without words loads no torch
 
     text = parts.config.text
     if not text.enabled:
         raise NoTextSpace("they are switched off, `text.enabled` is false")
     model_id = answering_model(parts).model_id
-    folder = next(iter(spaces_for(parts.folder, text, model_id)), folder_of(text))
-    try:
-        checkpoint = space_checkpoint.load(folder, image_model_id=model_id)
-    except BadCheckpoint as error:
-        advice = f"{error.advice} Or set `text.folder`, which names the text space that is used."
-        raise BadCheckpoint(error.path, error.reason, advice) from error
-    space = TextSpace(checkpoint, device="cpu")
+    folders: list[Path | None] = [*spaces_for(parts.folder, text, model_id)]
+    space = TextSpace(_loaded(folders or [folder_of(text)], model_id), device="cpu")
     search = open_space(parts, space, read_only=True)
     if parts.catalogue.answering_generation() is not None:
         filling = Filling(parts.catalogue, lambda: search, adopts=False, sleep=_go_on)
         while filling.next():
             pass
     return search
+
+
+def _loaded(folders: Sequence[Path | None], model_id: str) -> SpaceCheckpoint:
+    """Load the first that can be, as a node does; where none can, say what is wrong with the first.
+
+    None is the shipped one.
+    """
+    from encoder import space_checkpoint
+
+    wrong = []
+    for folder in folders:
+        try:
+            return space_checkpoint.load(folder, image_model_id=model_id)
+        except BadCheckpoint as error:
+            wrong.append(error)
+    first = wrong[0]
+    advice = f"{first.advice} Or set `text.folder`, which names the text space that is used."
+    raise BadCheckpoint(first.path, first.reason, advice) from first
 
 
 def _go_on(seconds: float) -> None:

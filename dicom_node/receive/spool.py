@@ -84,9 +84,15 @@ class Spool:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep the other threads and processes waiting that put notes or need them to stand."""
+        """Keep the other threads and processes waiting that put notes or need them to stand.
+
+        Raises OutOfResources.
+        """
         with self._lock:
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError as error:
+                raise OutOfResources(f"the spool cannot be locked: {error.strerror}") from error
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)
                 yield

@@ -4,6 +4,7 @@ The configured one may be of another encoder: after an upgrade, before `similis 
 way back. Loads none: that is for the process that has one.
 """
 
+import filecmp
 import json
 import re
 import shutil
@@ -24,13 +25,15 @@ def kept_space(folder: DataFolder, model_id: str) -> Path | None:
 
 
 def keep_space(folder: DataFolder, model_id: str, space_id: str, source: Path) -> Path:
-    """Copy a text space beside its encoder, in the place of others; return the copy.
+    """Copy a text space beside its encoder, for others and a damaged copy; return the copy.
 
     Raises OSError, also where the encoder is not kept: half of its folder would be taken for all.
     """
     texts = _texts(folder, model_id)
     texts.mkdir(mode=0o700, exist_ok=True)
     kept = texts / space_id
+    if kept.is_dir() and not _is_copy(source, kept):
+        kept.rename(kept.with_name(f"{space_id}.damaged"))
     keep_files(source, SPACE_FILES, kept)
     for other in texts.iterdir():
         if other != kept:
@@ -72,6 +75,11 @@ def encoder_of(space: Path) -> str:
         return str(json.loads((space / "checkpoint.json").read_bytes())["image_model_id"])
     except (OSError, ValueError, LookupError, TypeError):
         return ""
+
+
+def _is_copy(source: Path, kept: Path) -> bool:
+    same, _, _ = filecmp.cmpfiles(source, kept, SPACE_FILES, shallow=False)
+    return len(same) == len(SPACE_FILES)
 
 
 def _texts(folder: DataFolder, model_id: str) -> Path:
