@@ -38,6 +38,7 @@ LONGEST = {
     "TEXT_LENGTH": str(TEXT_LENGTH),
     "attribute.vr": "UI",
     "what": "body part",
+    "self._what": "embedding process",
     "len(found)": "1000",
     "title": "S" * 16,
     "'date' if vr == 'DA' else 'time'": "date",
