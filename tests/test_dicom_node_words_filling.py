@@ -101,13 +101,24 @@ def test_what_was_stopped_is_filled_by_the_next(filling: tuple[Parts, WordSearch
     assert kept(parts, search) == STUDIES
 
 
+def begun(parts: Parts, search: WordSearch) -> Filling:
+    """Look for what is lacking, and make nothing yet."""
+    run = Filling(parts.catalogue, lambda: search)
+    run._begin(search)
+    run._look(search)
+    return run
+
+
+def drop(parts: Parts, search: WordSearch) -> None:
+    while parts.catalogue.delete_words(search.words.space_id):
+        pass
+
+
 def test_a_study_that_goes_while_it_is_filled_leaves_nothing(
     filling: tuple[Parts, WordSearch], tmp_path: Path
 ) -> None:
     parts, search = filling
-    run = Filling(parts.catalogue, lambda: search)
-    run._begin(search)
-    run._look(search)
+    run = begun(parts, search)
     for number in range(STUDIES):
         study = study_of(image_of(tmp_path / "again", number))
         parts.catalogue.forget_study(study, lambda kept: None)
@@ -133,8 +144,7 @@ def test_a_space_that_was_dropped_beneath_it_is_filled_anew(
     run = Filling(parts.catalogue, lambda: search)
     assert [run.next(), run.next()] == [True, False]
 
-    while parts.catalogue.delete_words(search.words.space_id):
-        pass
+    drop(parts, search)
 
     assert [run.next(), run.next()] == [True, False]
     assert kept(parts, search) == len(search.index) == STUDIES
@@ -145,11 +155,8 @@ def test_a_space_that_is_dropped_while_a_batch_is_made_is_filled_anew(
     filling: tuple[Parts, WordSearch], tmp_path: Path
 ) -> None:
     parts, search = filling
-    run = Filling(parts.catalogue, lambda: search)
-    run._begin(search)
-    run._look(search)
-    while parts.catalogue.delete_words(search.words.space_id):
-        pass
+    run = begun(parts, search)
+    drop(parts, search)
 
     assert [run.next(), run.next(), run.next()] == [True, True, False]
     assert kept(parts, search) == len(search.index) == STUDIES

@@ -112,7 +112,7 @@ def judge(understood: Understood, limits: Limits, *, best: float | None) -> Judg
     The more of its words were never learned, the nearer the best case has to be. Without one that
     was, a cosine says nothing: the kind of picture that is likest to foreign words may be near.
     """
-    needed = _needed(understood, limits)
+    needed = needed_cosine(understood, limits)
     verdict = Verdict.INSIDE if understood.is_whole else Verdict.DOUBTFUL
     if best is not None and best < needed:
         verdict = Verdict.FAR
@@ -123,13 +123,13 @@ def judge(understood: Understood, limits: Limits, *, best: float | None) -> Judg
 
 def judge_beside(understood: Understood, limits: Limits, *, best: float | None) -> Judged:
     """Judge a sentence that goes with an example: its cases stay, whatever the words."""
-    needed = _needed(understood, limits)
+    needed = needed_cosine(understood, limits)
     is_near = best is None or best >= needed
     verdict = Verdict.INSIDE if understood.is_whole and is_near else Verdict.DOUBTFUL
     return Judged(verdict, understood, best, needed)
 
 
-def _needed(understood: Understood, limits: Limits) -> float:
+def needed_cosine(understood: Understood, limits: Limits) -> float:
     """Go from `near` to `floor` by the share of the words that were never learned."""
     unknown, known = len(understood.unknown), len(understood.known)
     share = unknown / (unknown + known) if known else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # torch is imported when a command needs it, not to print a h
     from dicom_node.operate.given import GivenSeries
     from dicom_node.operate.sources import LeftOut
     from dicom_node.receive.clips import Embedded
+    from encoder.lexicon import Understood
     from encoder.text_space import Matrix, TextSpace
     from training.facts import Facts
 
@@ -116,6 +117,7 @@ def _classified(
 
     prepare_dicom()
     said_of = cache(partial(label_vectors, space, labels))  # of Facts, which many clips share
+    read = {label: space.understanding(label) for label in labels}
     series, left_out = given_series(paths)
     clips: list[dict[str, Any]] = []
     worker = Worker(encoding)
@@ -124,7 +126,7 @@ def _classified(
             embedded = worker.embed(each.files)
             faults = (*embedded.unreadable, *embedded.skipped)
             left_out += [LeftOut(fault.sop_instance_uid, fault.reason) for fault in faults]
-            clips += _clips(each, embedded, space, labels, said_of)
+            clips += _clips(each, embedded, space, read, said_of)
     finally:
         worker.stop()
     return clips, left_out
@@ -134,7 +136,7 @@ def _clips(
     series: GivenSeries,
     embedded: Embedded,
     space: TextSpace,
-    labels: list[str],
+    read: Mapping[str, Understood],
     said_of: Callable[[Facts], Matrix],
 ) -> list[dict[str, Any]]:
     """Tell every clip of a series; all of them are asked with the words of its header."""
@@ -146,7 +148,7 @@ def _clips(
         facts = Facts(Kind(clip.kind), header.modality, header.body_part_examined)
         words = said_of(facts)
         (image,) = space.images(clip.vector[None], [header.modality])
-        told = _told(space, labels, words @ image)
+        told = _told(space, read, words @ image)
         found.append(
             {
                 "clip": clip.sources[len(clip.sources) // 2],
@@ -163,23 +165,24 @@ def _clips(
     return found
 
 
-def _told(space: TextSpace, labels: list[str], cosines: Matrix) -> list[dict[str, Any]]:
+def _told(
+    space: TextSpace, read: Mapping[str, Understood], cosines: Matrix
+) -> list[dict[str, Any]]:
     """Lay labels out by their cosines (K,), the nearest first, each judged by its own words."""
-    from dicom_node.answer.verdict import judge
+    from dicom_node.answer.verdict import needed_cosine
     from training.shares import shares
 
-    read = [space.understanding(label) for label in labels]
     likely = shares(cosines, space.temperature)
     return [
         {
             "label": label,
             "share": float(share),
             "cosine": float(cosine),
-            "needed": judge(known, space, best=float(cosine)).needed,
+            "needed": needed_cosine(known, space),
             "not_learned": known.unknown,
         }
-        for label, cosine, share, known in sorted(
-            zip(labels, cosines, likely, read, strict=True), key=lambda one: -one[1]
+        for (label, known), cosine, share in sorted(
+            zip(read.items(), cosines, likely, strict=True), key=lambda one: -one[1]
         )
     ]
 

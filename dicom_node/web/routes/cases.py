@@ -64,8 +64,7 @@ class SimilarCases(BaseModel):
     """The cases in rank order, and which encoder or text space ranked them.
 
     Not `complete`: some kept studies were not searched, since their vectors are still being made.
-    `words` and `outside_space` are told of words: none of them was learned, and nothing kept is
-    near them.
+    `words` and `outside_space` are told of words; the latter: none of them was learned.
     """
 
     model_id: str
