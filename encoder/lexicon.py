@@ -1,15 +1,17 @@
 """Which words of a sentence a text space has learned, and which it can only guess at.
 
-Owns: what counts as a content word, one form of singular and plural, cues of negation,
-`Understood`. Does not own: abbreviations and British spellings (`abbreviations`), which words were
-learned (`training.learned_words` finds them), what is answered (`dicom_node`).
+Owns: what counts as a content word, cues of negation, `Understood`. Does not own: abbreviations and
+British spellings (`abbreviations`), plurals (`singular`), which words were learned
+(`training.learned_words` finds them), what is answered (`dicom_node`).
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from encoder.abbreviations import write_out
+from encoder.singular import singular
+from encoder.subjects import elsewhere
 
 # Modality to the words that captions of its images taught, in one form; "no X" for a negated one.
 Learned = Mapping[str, frozenset[str]]
@@ -22,50 +24,55 @@ _STOP_WORDS = (
     "between both but by can case compatible concerning consistent could did do does done due "
     "during each either evidence exam examination example few find finding for from get give had "
     "has have having he her him his how if in indicate indicating into is it its kind like likely "
-    "look looking looks made make many may me might more most much my of off on one only or other "
-    "our out over own patient per please possible possibly presence present presenting probable "
-    "probably question sample same search see seen shall she should show showing shown shows sign "
-    "similar so some study such suggest suggesting suggestive suspected suspicion suspicious than "
-    "that the their them then there these they thing this those through to too typical under up "
-    "upon us using very visible was we were what when where which while who whose why will with "
-    "within would you your"
+    "look looking looks made make many may me might more most much my non of off on one only or "
+    "other our out over own patient per please possible possibly presence present presenting "
+    "probable probably question sample same search see seen shall she should show showing shown "
+    "shows sign similar so some study such suggest suggesting suggestive suspected suspicion "
+    "suspicious than that the their them then there these they thing this those through to too "
+    "typical under up upon us using very visible was we were what when where which while who "
+    "whose why will with within would you your"
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 _CUES: tuple[tuple[str, ...], ...] = (
     ("absence", "of"), ("absent",), ("absence",), ("cannot",), ("denies",), ("exclude",),
-    ("excluded",), ("excludes",), ("excluding",), ("except",), ("free", "of"), ("lack", "of"),
-    ("lacking",), ("lacks",), ("negative", "for"), ("neither",), ("never",), ("no",), ("non",),
-    ("none",), ("nor",), ("not",), ("rule", "out"), ("ruled", "out"), ("without",),
+    ("excluded",), ("excludes",), ("excluding",), ("except",), ("free", "of"), ("improbable",),
+    ("lack", "of"), ("lacking",), ("lacks",), ("minus",), ("negative", "for"), ("neither",),
+    ("never",), ("no",), ("non",), ("none",), ("nor",), ("not",), ("rule", "out"),
+    ("ruled", "out"), ("unlikely",), ("without",),
 )  # fmt: skip
+_NO_CUES = (("non", "small"),)  # a name: non-small cell carcinoma
+_NUMBERED = re.compile(r"\bno\.\s*(?=\d)", re.IGNORECASE)  # "No. 3"
 # "don't", "isn't", "pneumonia-free"; the look behind keeps a long run of letters linear.
 _CONTRACTED = re.compile(r"(?<!\w)\w+n[\u2019']t\b|-free\b", re.IGNORECASE)
-_PLURALS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("shes", "sh"), ("ches", "ch"))
-_NO_PLURALS = ("ss", "us", "is")
-_SHORTEST_PLURAL = 4
-_IRREGULAR = {
-    "bronchi": "bronchus", "children": "child", "diagnoses": "diagnosis", "emboli": "embolus",
-    "feet": "foot", "men": "man", "metastases": "metastasis", "stenoses": "stenosis",
-    "teeth": "tooth", "thrombi": "thrombus", "vertebrae": "vertebra", "women": "woman",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Understood:
     """The content words of a sentence, each once, as it was said first, abbreviations written out.
 
-    `known` were learned, `unknown` never were; `negated` are cues of negation before words that
-    were not learned so. `together` says that some modality has all the known ones.
+    `known` were learned, `unknown` never were, and `elsewhere` are those of them that name a body
+    part or a method of which nothing was learned; `negated` are cues of negation before words that
+    were not learned so. `together` says that some modality has all the known ones, `unread` how
+    many pieces of words at the end are more than the text tower reads.
     """
 
     known: tuple[str, ...]
     unknown: tuple[str, ...]
     negated: tuple[str, ...]
     together: bool
+    elsewhere: tuple[str, ...] = ()
+    unread: int = 0
 
     @property
     def is_whole(self) -> bool:
         """Say whether the sentence holds nothing that was not learned as it is said."""
-        return bool(self.known) and self.together and not self.unknown and not self.negated
+        lacks = self.unknown or self.negated or self.unread
+        return bool(self.known) and self.together and not lacks
+
+    @property
+    def says_something(self) -> bool:
+        """Say whether it is about something that was learned: without, a cosine means nothing."""
+        return bool(self.known) and not self.elsewhere
 
 
 def understood(sentence: str, learned: Learned) -> Understood:
@@ -85,9 +92,12 @@ def understood(sentence: str, learned: Learned) -> Understood:
             known[one] = modalities
         elif word:
             unknown[one] = None
+    words, foreign, apart = (
+        tuple(said[one] for one in each)
+        for each in (known, unknown, elsewhere(known, unknown, learned))
+    )
     together = not known or bool(frozenset.intersection(*known.values()))
-    words, foreign = (tuple(said[one] for one in each) for each in (known, unknown))
-    return Understood(words, foreign, tuple(negated), together)
+    return Understood(words, foreign, tuple(negated), together, apart)
 
 
 def _with(form: str, learned: Learned) -> frozenset[str]:
@@ -102,21 +112,16 @@ def forms(caption: str) -> frozenset[str]:
 
 def form(word: str, cue: str) -> str:
     """Bring singular and plural of a word in lower case to one form, marked where it is negated."""
-    mark = _NEGATED if cue else ""
-    if word in _IRREGULAR:
-        return mark + _IRREGULAR[word]
-    if len(word) < _SHORTEST_PLURAL or not word.endswith("s") or word.endswith(_NO_PLURALS):
-        return mark + word
-    ending, one = next((each for each in _PLURALS if word.endswith(each[0])), ("s", ""))
-    return mark + word.removesuffix(ending) + one
+    return f"{_NEGATED if cue else ''}{singular(word)}"
 
 
 def _content(sentence: str) -> Iterator[tuple[str, str]]:
     """Yield content words with the cue that negates each, or none; a last cue without a word."""
-    words = _WORD.findall(write_out(_CONTRACTED.sub(" not", sentence)))
+    written = _NUMBERED.sub(" ", _CONTRACTED.sub(" not", sentence))
+    words = _WORD.findall(write_out(written))
     place, cue = 0, ""
     while place < len(words):
-        found = next((c for c in _CUES if tuple(words[place : place + len(c)]) == c), ())
+        found = _cue(words[place : place + 2])
         if found:
             cue = " ".join(found)
         elif STOP_WORDS.isdisjoint((words[place], form(words[place], ""))):
@@ -125,3 +130,10 @@ def _content(sentence: str) -> Iterator[tuple[str, str]]:
         place += len(found) or 1
     if cue:
         yield "", cue
+
+
+def _cue(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the cue of negation that two words begin with, or none."""
+    if tuple(words) in _NO_CUES:
+        return ()
+    return next((cue for cue in _CUES if tuple(words[: len(cue)]) == cue), ())

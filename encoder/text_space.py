@@ -8,6 +8,7 @@ gap between kinds of media by taking off means.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,13 +68,17 @@ class TextSpace:
         """
         for sentence in sentences:  # what people wrote is judged, not what it is written out to
             self._text.read(sentence)
-        written = [write_out(sentence)[:MAX_CHARACTERS] for sentence in sentences]
+        written = [_written(sentence) for sentence in sentences]
         weight, bias = self._projection
         return _unit(self._text.embed(written) @ weight.T + bias)
 
     def understanding(self, sentence: str) -> Understood:
-        """Say which words of a sentence were learned; it need not be one that can be read."""
-        return understood(sentence, self._learned)
+        """Say which words of a sentence were learned, and how much of it is not read.
+
+        Raises BadText, as `texts`.
+        """
+        unread = self._text.read(_written(sentence)).left_out
+        return replace(understood(sentence, self._learned), unread=unread)
 
     def images(self, vectors: Matrix, modalities: Sequence[str]) -> Matrix:
         """Turn vectors (N, C) of the image encoder into unit rows (N, D), each by its modality.
@@ -109,6 +114,11 @@ class TextSpace:
     def _row(self, modality: str) -> int:
         head = self.head_of(modality)
         return self.modalities.index(head) if head else len(self.modalities)
+
+
+def _written(sentence: str) -> str:
+    """Return a sentence as the text tower reads it."""
+    return write_out(sentence)[:MAX_CHARACTERS]
 
 
 def _unit(rows: Matrix) -> Matrix:

@@ -106,13 +106,14 @@ def test_the_configured_space_is_taken_where_none_is_named(folder: Path) -> None
     assert configured["near"] == -1.0
 
 
-def test_labels_that_were_not_learned_are_named(folder: Path) -> None:
-    said = similis(folder, folder / "ct", labels="normal lungs, dog, viral pneumonia")
+def test_what_of_labels_was_not_learned_is_named(folder: Path) -> None:
+    said = similis(folder, folder / "ct", labels="normal lungs, dog, viral pneumonia, not normal")
     only = similis(folder, folder / "ct", labels="dog, motor car")
     found = classified(folder, folder / "ct", labels="normal lungs, dog")
 
     assert "Label dog: not learned: dog." in said.stderr
     assert "Label normal lungs: not learned: lungs." in said.stderr
+    assert "Label not normal: negation is not understood: not." in said.stderr
     assert "Label viral" not in said.stderr
     assert "says little: no word of" in only.stderr
     (clip,) = found["clips"]

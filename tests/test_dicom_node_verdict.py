@@ -21,6 +21,8 @@ HALF = Understood(("chest",), ("lobe",), (), together=True)
 FOREIGN = Understood((), ("dog",), (), together=True)
 NEGATED = Understood(("chest",), (), ("no",), together=True)
 APART = Understood(("chest", "polyp"), (), (), together=False)
+ELSEWHERE = Understood(("ray",), ("hip",), (), together=True, elsewhere=("hip",))
+LONG = Understood(("chest",), (), (), together=True, unread=40)
 COSINES = st.floats(-1, 1)
 WORDS = st.lists(st.text(min_size=1), max_size=200).map(tuple)
 
@@ -34,6 +36,9 @@ WORDS = st.lists(st.text(min_size=1), max_size=200).map(tuple)
         (HALF, 0.39, Verdict.FAR),
         (NEGATED, 0.31, Verdict.DOUBTFUL),
         (APART, 0.31, Verdict.DOUBTFUL),
+        (LONG, 0.31, Verdict.DOUBTFUL),
+        (ELSEWHERE, 0.99, Verdict.OUTSIDE),
+        (ELSEWHERE, 0.1, Verdict.OUTSIDE),
         (FOREIGN, 0.99, Verdict.OUTSIDE),
         (FOREIGN, 0.1, Verdict.OUTSIDE),
         (WHOLE, None, Verdict.INSIDE),
@@ -46,7 +51,7 @@ def test_a_sentence_is_judged_by_its_words_and_by_the_nearest_case(
     assert judge(read, Limits(), best=best).verdict is verdict
 
 
-@given(st.sampled_from([WHOLE, HALF, NEGATED, APART, FOREIGN]), COSINES)
+@given(st.sampled_from([WHOLE, HALF, NEGATED, APART, FOREIGN, ELSEWHERE, LONG]), COSINES)
 def test_beside_an_example_words_take_no_case_away(read: Understood, best: float) -> None:
     judged = judge_beside(read, Limits(), best=best)
 
@@ -64,7 +69,7 @@ def test_a_comment_fits_its_element_and_repeats_no_word(
     best: float,
 ) -> None:
     marked = tuple(f"§{word}" for word in unknown)
-    read = Understood(known, marked, negated, together)
+    read = Understood(known, marked, negated, together, marked[:3], unread=len(known))
 
     comment = judge(read, Limits(), best=best).comment
 
@@ -94,6 +99,23 @@ def test_what_is_outside_says_what_to_do() -> None:
     )
     assert "only English is understood" in judged.remarks()[-1]
     assert isinstance(judged, Judged)
+
+
+def test_what_nothing_was_learned_of_is_named_with_another_way_to_it() -> None:
+    judged = judge(ELSEWHERE, Limits(), best=0.9)
+
+    assert judged.remarks()[1].startswith("nothing was learned of hip: the filters by modality")
+    assert judged.comment == "body part or method never learned: ask for it by its header"
+    beside = judge_beside(ELSEWHERE, Limits(), best=None)
+    assert beside.comment == "1 word was not learned"
+
+
+def test_what_is_not_read_of_a_long_sentence_is_told() -> None:
+    judged = judge(LONG, Limits(), best=0.9)
+
+    assert judged.remarks() == ("40 pieces of words at the end are not read: shorten it",)
+    assert judged.comment == "the end is not read"
+    assert judged.told()["pieces_not_read"] == 40
 
 
 def test_what_is_far_says_how_far_and_what_to_do() -> None:

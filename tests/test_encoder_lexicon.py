@@ -63,6 +63,11 @@ def verdicts(kind: str) -> dict[str, Verdict]:
         ("paediatric tumour", (), ("pediatric", "tumor"), ()),
         ("Röntgen der Lunge", (), ("röntgen", "der", "lunge"), ()),
         ("5 of 7, a case", (), (), ()),
+        ("pneumonia unlikely", ("pneumonia",), (), ("unlikely",)),
+        ("chest minus pneumonia", ("chest", "pneumonia"), (), ("minus",)),
+        ("non-small cell mass", ("mass",), ("small", "cell"), ()),
+        ("non pneumonia", ("pneumonia",), (), ("non",)),
+        ("chest No. 3", ("chest",), (), ()),
     ],
 )
 def test_the_words_of_a_sentence_are_told_apart(
@@ -78,6 +83,33 @@ def test_words_of_different_modalities_are_no_whole() -> None:
     assert understood("breast mass", LEARNED).is_whole
     apart = understood("pneumonia of the breast", LEARNED)
     assert (apart.together, apart.is_whole) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "elsewhere"),
+    [
+        ("chest x-ray", ()),
+        ("hip x-ray fracture", ("hip",)),
+        ("chest x-ray, hip prosthesis", ()),  # one learned body part is enough
+        ("mammary mass", ()),  # another word of the breast
+        ("mammary x-ray", ("mammary",)),  # of which no x-ray was learned
+        ("breast MRI", ("mri",)),
+        ("MRI of the pancreas", ("mri", "pancreas")),
+        ("kidney and liver", ("kidney", "liver")),
+        ("mass of the pneumonia", ()),
+        ("bronchial mass of the chest", ()),
+        ("bronchial pneumonia", ()),  # lies in the chest, of which pneumonia was learned
+        ("bronchial sonography", ("sonography",)),
+        ("x-ray of the breast and the hip", ("hip",)),  # none has x-rays of the breast
+    ],
+)
+def test_what_a_picture_is_to_be_of_has_to_be_learned(
+    sentence: str, elsewhere: tuple[str, ...]
+) -> None:
+    read = understood(sentence, LEARNED)
+
+    assert read.elsewhere == elsewhere
+    assert read.says_something == (bool(read.known) and not elsewhere)
 
 
 def test_a_long_run_of_letters_takes_no_longer_than_many_words() -> None:
@@ -113,13 +145,21 @@ def test_the_shipped_space_understands_what_the_readme_asks() -> None:
 def test_of_the_sentences_that_were_written_to_be_asked_most_come_out_right() -> None:
     answerable, unbound, everyday = map(verdicts, ("answerable", "unbound", "everyday"))
 
-    share = sum(each is Verdict.INSIDE for each in answerable.values()) / len(answerable)
-    assert share > 0.5
+    with_cases = (Verdict.INSIDE, Verdict.DOUBTFUL)
+    share = sum(each in with_cases for each in answerable.values()) / len(answerable)
+    assert share > 0.75
     assert answerable["polyp"] is answerable["CT of the head"] is Verdict.INSIDE
     assert answerable["right lower lobe opacity in a child"] is Verdict.DOUBTFUL
     assert answerable["histology slide of benign lung tissue"] is Verdict.FAR, "eval has no slide"
     assert Verdict.INSIDE not in {*unbound.values(), *everyday.values()}
     assert unbound["MRI of the knee"] is unbound["mammography"] is Verdict.OUTSIDE
-    assert unbound["hip x-ray fracture"] is Verdict.DOUBTFUL
+    assert unbound["hip x-ray fracture"] is unbound["prostate cancer"] is Verdict.OUTSIDE
+    assert answerable["small colonic polyps"] is Verdict.DOUBTFUL, "another word of a learned part"
+    assert [name for name, each in unbound.items() if each is Verdict.DOUBTFUL] == [
+        "adult chest x-ray, tuberculosis",
+        "chest x-ray without pneumonia",
+        "MLO view dense breast",
+        "capsule endoscopy small bowel bleeding",
+    ]
     refused = [each in (Verdict.FAR, Verdict.OUTSIDE) for each in everyday.values()]
     assert sum(refused) / len(refused) > 0.9

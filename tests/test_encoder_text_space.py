@@ -107,6 +107,15 @@ def test_what_is_saved_loads_as_the_same_space(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images, SPACE.images(vectors(3), ["CT", "DX", "OT"]))
 
 
+def test_what_is_too_long_to_be_read_is_counted() -> None:
+    short, long = "a child", "a child " * 40
+
+    assert SPACE.understanding(short).unread == 0
+    assert SPACE.understanding(long).unread > 0
+    np.testing.assert_array_equal(SPACE.texts([long]), SPACE.texts([long + "dog"]))
+    assert SPACE.understanding(long + "dog").unread > SPACE.understanding(long).unread
+
+
 def test_the_id_changes_with_all_that_decides_a_vector_or_a_score(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

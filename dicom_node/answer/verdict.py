@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from encoder.lexicon import Understood
 
 _COMMENT_LENGTH = 64  # of VR LO (PS3.5 section 6.2)
+_ELSEWHERE = "body part or method never learned: ask for it by its header"
+_NOT_LEARNED = "words were never learned: name the modality and the body part"
 
 
 class Verdict(StrEnum):
@@ -21,7 +23,7 @@ class Verdict(StrEnum):
     INSIDE = "inside"  # every word was learned as it is said
     DOUBTFUL = "doubtful"  # there are cases, but some of the words count for nothing
     FAR = "far"  # none of the cases that are asked for is near the words
-    OUTSIDE = "outside"  # no word was learned
+    OUTSIDE = "outside"  # no word was learned, or none of the body part or method
 
 
 class Limits(Protocol):
@@ -55,8 +57,10 @@ class Judged:
         return {
             "verdict": self.verdict,
             "not_learned": known["unknown"],
+            "elsewhere": known["elsewhere"],
             "negated": known["negated"],
             "learned_together": known["together"],
+            "pieces_not_read": known["unread"],
             "best_cosine": None if self.best is None else round(self.best, 6),
             "needed_cosine": round(self.needed, 6),
             "remarks": self.remarks(),
@@ -66,7 +70,7 @@ class Judged:
     def comment(self) -> str:
         """The same without a word of the question, in at most 64 characters; empty if nothing."""
         if self.verdict is Verdict.OUTSIDE:
-            return "words were never learned: name the modality and the body part"
+            return _ELSEWHERE if self.understood.elsewhere else _NOT_LEARNED
         said = ""
         for part in self._counts():
             longer = f"{said}; {part}" if said else part
@@ -82,6 +86,8 @@ class Judged:
             yield "negation is not understood"
         if not self.understood.together:
             yield "words of several modalities"
+        if self.understood.unread:
+            yield "the end is not read"
 
     @property
     def _is_far(self) -> bool:
@@ -95,10 +101,17 @@ class Judged:
             yield "no word of this was learned, so it counts for nothing"
         if self.understood.unknown:
             yield f"not learned: {', '.join(self.understood.unknown)}"
+        if self.understood.elsewhere:
+            yield (
+                f"nothing was learned of {', '.join(self.understood.elsewhere)}: the filters by "
+                "modality and body part find what a header says"
+            )
         if self.understood.negated:
             yield f"negation is not understood: {', '.join(self.understood.negated)}"
         if not self.understood.together:
             yield "these words were learned of different modalities, never all of one"
+        if self.understood.unread:
+            yield f"{self.understood.unread} pieces of words at the end are not read: shorten it"
         if not self.has_cases:
             yield (
                 'name the modality and the body part, as in "chest x-ray with pneumonia"; '
@@ -110,13 +123,14 @@ def judge(understood: Understood, limits: Limits, *, best: float | None) -> Judg
     """Judge a sentence by its words, and by the best cosine of the cases asked for.
 
     The more of its words were never learned, the nearer the best case has to be. Without one that
-    was, a cosine says nothing: the kind of picture that is likest to foreign words may be near.
+    was, a cosine says nothing: the kind of picture that is likest to foreign words may be near. So
+    it is where what the picture is to be of was not learned: a chest is no hip.
     """
     needed = needed_cosine(understood, limits)
     verdict = Verdict.INSIDE if understood.is_whole else Verdict.DOUBTFUL
     if best is not None and best < needed:
         verdict = Verdict.FAR
-    if not understood.known:
+    if not understood.says_something:
         verdict = Verdict.OUTSIDE
     return Judged(verdict, understood, best, needed)
 

@@ -12,6 +12,7 @@ from dicom_node.answer.query import Example, Filters, similar_to_vectors
 from dicom_node.answer.verdict import Judged, judge, judge_beside
 from dicom_node.errors import QueryRefused
 from dicom_node.words.space import Words, WordSearch
+from encoder.lexicon import Understood
 from index.catalogue import Catalogue
 from index.records import Case, PatientKey, Ranking, StudyVectors
 from index.search import MAX_K, Search
@@ -53,31 +54,47 @@ def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -
     example mixed with its cosines by the share of the sentence. Raises `BadText`.
     """
     text = search.words.texts([sentence.text])
+    read = search.words.understanding(sentence.text)
     beside = sentence.beside
+    if beside is not None and not (read.says_something and beside.weight):  # words take no share
+        ranking = similar_to_vectors(beside.images, beside.example, filters)
+        return Told(ranking, judge_beside(read, search.words, best=None))
     # Near in the space is alike in meaning, which is no near-duplicate.
     plain = replace(filters, near_duplicate=None, minimum_score=None)
-    if beside is not None:
-        plain = replace(plain, k=min(_OVERFETCH * filters.k, MAX_K))
-    asked = Example(
-        vectors=text,
-        study_instance_uid="" if beside is None else beside.example.study_instance_uid,
-        patient=PatientKey("") if beside is None else beside.example.patient,
-    )
-    ranking = similar_to_vectors(search.search, asked, plain)
-    read = search.words.understanding(sentence.text)
-    if beside is not None and not read.known:  # words that say nothing take no share
-        beside = replace(beside, weight=0.0)
     if beside is None:
-        judged = judge(read, search.words, best=_best(ranking))
-        cases = ranking.cases if judged.has_cases else ()
-        ranking = replace(ranking, cases=_read(search.words, cases))
+        told = _by_words(search, _asked(text), read, plain)
     else:
-        judged = judge_beside(read, search.words, best=_best(ranking))
-        ranking = _both(search, ranking, asked, beside, plain)
+        plain = replace(plain, k=min(_OVERFETCH * filters.k, MAX_K))
+        told = _by_both(search, _asked(text, beside.example), read, beside, plain)
+    ranking = told.ranking
     least = -np.inf if filters.minimum_score is None else filters.minimum_score
     kept = tuple(case for case in ranking.cases[: filters.k] if case.score >= least)
     complete = ranking.complete and not search.lacking
-    return Told(replace(ranking, cases=kept, complete=complete), judged)
+    return replace(told, ranking=replace(ranking, cases=kept, complete=complete))
+
+
+def _asked(text: Vectors, example: Example | None = None) -> Example:
+    """Return the vector of a sentence to search with, for other patients than of its example."""
+    if example is None:
+        return Example(vectors=text, study_instance_uid="", patient=PatientKey(""))
+    return Example(
+        vectors=text, study_instance_uid=example.study_instance_uid, patient=example.patient
+    )
+
+
+def _by_words(search: WordSearch, asked: Example, read: Understood, filters: Filters) -> Told:
+    ranking = similar_to_vectors(search.search, asked, filters)
+    judged = judge(read, search.words, best=_best(ranking))
+    cases = ranking.cases if judged.has_cases else ()
+    return Told(replace(ranking, cases=_read(search.words, cases)), judged)
+
+
+def _by_both(
+    search: WordSearch, asked: Example, read: Understood, beside: Beside, filters: Filters
+) -> Told:
+    ranking = similar_to_vectors(search.search, asked, filters)
+    judged = judge_beside(read, search.words, best=_best(ranking))
+    return Told(_both(search, ranking, asked, beside, filters), judged)
 
 
 def _best(ranking: Ranking) -> float | None:

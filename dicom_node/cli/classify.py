@@ -180,6 +180,7 @@ def _told(
             "cosine": float(cosine),
             "needed": needed_cosine(known, space),
             "not_learned": known.unknown,
+            "negated": known.negated,
         }
         for (label, known), cosine, share in sorted(
             zip(read.items(), cosines, likely, strict=True), key=lambda one: -one[1]
@@ -216,10 +217,13 @@ def _print(
 
 
 def _remarks(space: TextSpace, clips: list[dict[str, Any]]) -> Iterator[str]:
-    """Say which labels were not learned, and what of each clip makes its answer doubtful."""
+    """Say what of the labels was not learned, and what of each clip makes its answer doubtful."""
     for one in clips[0]["labels"]:
         if one["not_learned"]:
             yield f"Label {one['label']}: not learned: {', '.join(one['not_learned'])}."
+        if one["negated"]:
+            cues = ", ".join(one["negated"])
+            yield f"Label {one['label']}: negation is not understood: {cues}."
     for clip in clips:
         name, best = _name(clip), clip["labels"][0]
         if not clip["head"]:

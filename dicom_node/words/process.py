@@ -67,10 +67,12 @@ class TextProcess(Child):
         """Say which words of a sentence were learned."""
 
         def understand(reply: dict[str, Any], _: bytes) -> Understood:
-            known, unknown, negated = (
-                tuple(map(str, reply[name])) for name in ("known", "unknown", "negated")
+            known, unknown, negated, apart = (
+                tuple(map(str, reply[name]))
+                for name in ("known", "unknown", "negated", "elsewhere")
             )
-            return Understood(known, unknown, negated, bool(reply["together"]))
+            together, unread = bool(reply["together"]), int(reply["unread"])
+            return Understood(known, unknown, negated, together, apart, unread)
 
         return self._ask({"understanding": sentence}, understand, _SENTENCE)
 

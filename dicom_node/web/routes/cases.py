@@ -49,12 +49,15 @@ class WordsJudged(BaseModel):
     """How far the words of a question were understood; words that were not are those of the asker.
 
     Only "inside" and "doubtful" have cases; below `needed_cosine` none is what the words say.
+    `elsewhere` are body parts and methods of which nothing was learned.
     """
 
     verdict: Verdict
     not_learned: tuple[str, ...]
+    elsewhere: tuple[str, ...]
     negated: tuple[str, ...]
     learned_together: bool
+    pieces_not_read: int
     best_cosine: float | None
     needed_cosine: float
     remarks: tuple[str, ...]
@@ -64,7 +67,8 @@ class SimilarCases(BaseModel):
     """The cases in rank order, and which encoder or text space ranked them.
 
     Not `complete`: some kept studies were not searched, since their vectors are still being made.
-    `words` and `outside_space` are told of words; the latter: none of them was learned.
+    `words` and `outside_space` are told of words; the latter: nothing was learned of
+    what they ask for.
     """
 
     model_id: str
