@@ -55,7 +55,7 @@ bench-find: $(VENV)/.dev
 # SIZE=number of vectors, THREADS=that build, DATABASE=URL of an empty database with pgvector.
 bench-index: $(VENV)/.bench
 	$(BIN)/python tests/bench/vectors.py --size $(or $(SIZE),100000) \
-	  --threads $(or $(THREADS),2) --database "$(DATABASE)"
+	  --threads $(or $(THREADS),2) --database "$(DATABASE)" --peers "$(PEERS)"
 
 fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/fuzz_worker.py $(FUZZ)

@@ -1,6 +1,6 @@
 """The vector index: recall and time beside hnswlib, faiss, usearch and the exact scan.
 
-    make bench-index [SIZE=100000] [THREADS=2] [DATABASE=postgresql://…]
+    make bench-index [SIZE=100000] [THREADS=2] [DATABASE=postgresql://…] [PEERS=hnswlib,faiss]
 
 Not named index.py, which would hide the package. Vectors are made up (`clusters`), the answers are
 judged by comparing everything (`oracle`). The product is asked through `Search`, over a catalogue
@@ -279,9 +279,9 @@ def report_queries(
 
 
 def build(
-    archive: Archive, folder: Path, threads: int, database: str
+    archive: Archive, folder: Path, threads: int, database: str, peers: Sequence[str]
 ) -> tuple[dict[str, Node], dict[str, Engine], dict[str, Cost]]:
-    """Build all engines, one after the other."""
+    """Build the product and the engines whose names begin so, one after the other."""
     nodes: dict[str, Node] = {}
     engines: dict[str, Engine] = {}
     costs: dict[str, Cost] = {}
@@ -298,6 +298,8 @@ def build(
         name = f"{PRODUCT} pgvector"
         nodes[name], costs[name] = built(lambda: open_postgres(kept))
     for name, make in others(archive.vectors[: archive.size], threads).items():
+        if not name.startswith(tuple(peers)):
+            continue
         engines[name], costs[name] = built(make)
         costs[name].file = saved(engines[name], folder)
     return nodes, engines, costs
@@ -310,6 +312,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("--database", default="", help="URL of an empty database with pgvector")
+    parser.add_argument("--peers", default="", help="names that engines begin with, by commas")
     given = parser.parse_args()
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     began = time.perf_counter()
@@ -320,7 +323,8 @@ def main() -> None:
     seconds = time.perf_counter() - began
     print(f"{given.size} vectors, {given.questions} questions, made in {seconds:.0f} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="similis-bench-") as name:
-        nodes, engines, costs = build(archive, Path(name), given.threads, given.database)
+        peers = given.peers.split(",")
+        nodes, engines, costs = build(archive, Path(name), given.threads, given.database, peers)
         table(
             "Built",
             ("engine", "CPU s", "s", "memory MB", "file MB"),
