@@ -46,14 +46,19 @@ def check(
     finally:
         parts.close()
     rows = [
-        (found.trouble, found.subject, one.outcome if one else "", one.what if one else "")
+        {
+            "trouble": found.trouble,
+            "subject": found.subject,
+            "detail": found.detail,
+            "outcome": one.outcome if one else "",
+            "done": one.what if one else "",
+        }
         for found, one in zip_longest(findings, done)
     ]
-    columns = ("trouble", "subject", "outcome", "done")
     if json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        print_json(rows)
     elif rows:
-        print_table("Check", columns, rows)
+        print_table("Check", list(rows[0]), [list(row.values()) for row in rows])
     else:
         typer.echo("Files, rows, vectors and graph agree.")
     beyond = any(one.outcome is Outcome.BEYOND for one in done)

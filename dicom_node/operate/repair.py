@@ -137,7 +137,7 @@ def _build_graph(parts: Parts, finding: Finding) -> Done:
 
 
 def _keep_encoder(parts: Parts, finding: Finding) -> Done:
-    model_id, _, advice = finding.subject.partition(": ")
+    model_id, advice = finding.subject, finding.detail
     if configured_encoder(parts.config.encoder).model_id != model_id:
         return Done(Outcome.BEYOND, f"nothing: the configured encoder is another; {advice}")
     keep_encoder(parts.folder, model_id, source_of(parts.config.encoder))
