@@ -35,7 +35,8 @@ def check(
 ) -> None:
     """Compare files, rows, vectors and the graph; exit code 1 if something is to be done.
 
-    Files set aside are only listed. After --repair it is 1 if something was beyond repair.
+    Files set aside, and an encoder without a text space, are only listed. After --repair it is 1 if
+    something was beyond repair.
     """
     parts = existing_parts(configured(config, data))
     try:

@@ -9,6 +9,7 @@ from dicom_node.generation import answering_model, bring_encoder
 from dicom_node.parts import Maker, Parts, open_index
 from dicom_node.receive.header import is_guest_file
 from dicom_node.receive.spool import Spool
+from dicom_node.words.kept import kept_space, trouble_with
 from index.hnsw import HnswIndex
 from index.records import StoredFile
 from index.repairs import Unfit
@@ -32,10 +33,11 @@ class Trouble(StrEnum):
     VECTOR_STRAY = "vectors of no series"
     GRAPH_UNUSABLE = "a vector graph that has to be built again"
     ENCODER_MISSING = "an encoder that answers and is not kept"
+    WORDS_UNANSWERED = "an encoder that answers and has no text space"
 
 
-# What is only told of: nothing is lost or wrong by it, and nothing but a person may remove it.
-HARMLESS = frozenset({Trouble.FILE_SET_ASIDE})
+# What is only told of: nothing is lost or wrong by it, and nothing but a person may change it.
+HARMLESS = frozenset({Trouble.FILE_SET_ASIDE, Trouble.WORDS_UNANSWERED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def check(parts: Parts, advance: Callable[[int], None], *, read: bool = False) -
     if generation is not None and not (parts.folder.encoders / generation.model_id).is_dir():
         model_id = generation.model_id
         yield Finding(Trouble.ENCODER_MISSING, model_id, bring_encoder(parts.folder, model_id))
+    yield from _words(parts, makers[0])
 
 
 def _files(parts: Parts, advance: Callable[[int], None], *, read: bool) -> Iterator[Finding]:
@@ -165,6 +168,15 @@ def _graph(parts: Parts, maker: Maker) -> Iterator[Finding]:
     index.close()
     if vectors and reason:
         yield Finding(Trouble.GRAPH_UNUSABLE, maker.model_id, reason)
+
+
+def _words(parts: Parts, model: Maker) -> Iterator[Finding]:
+    """Yield why cases are not searched by words, where they are meant to be."""
+    text, model_id = parts.config.text, model.model_id
+    trouble = trouble_with(parts.folder, text, model_id)
+    if text.enabled and trouble and kept_space(parts.folder, model_id) is None:
+        detail = f"{trouble}; where words are not wanted, set `text.enabled` to false"
+        yield Finding(Trouble.WORDS_UNANSWERED, model_id, detail)
 
 
 def _is_to_come(parts: Parts, space: Maker) -> bool:

@@ -144,6 +144,10 @@ def _keep_encoder(parts: Parts, finding: Finding) -> Done:
     return Done(Outcome.REPAIRED, "copied from the configured encoder")
 
 
+def _leave_words(parts: Parts, finding: Finding) -> Done:
+    return Done(Outcome.LEFT, "nothing: all but words is answered")
+
+
 _QUEUED = "queued: a running node, or the next `similis import`, embeds it"
 
 _REPAIRS: dict[Trouble, Callable[[Parts, Finding], Done]] = {
@@ -161,4 +165,5 @@ _REPAIRS: dict[Trouble, Callable[[Parts, Finding], Done]] = {
     Trouble.VECTOR_STRAY: _delete_stray,
     Trouble.GRAPH_UNUSABLE: _build_graph,
     Trouble.ENCODER_MISSING: _keep_encoder,
+    Trouble.WORDS_UNANSWERED: _leave_words,
 }
