@@ -303,6 +303,7 @@ def test_status_counts_what_is_not_searched_by_words_yet(parts: Parts, tmp_path:
     assert told(f'folder = "{text}"') == {
         "space_id": space_of(parts).space_id,
         "lacking": 2,
+        "left_out": 0,
         "trouble": "",
     }
     assert "`text.enabled` is false" in str(told("enabled = false")["trouble"])
