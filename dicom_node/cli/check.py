@@ -15,9 +15,9 @@ from dicom_node.cli.options import (
     print_table,
     progress,
 )
-from dicom_node.operate.check import HARMLESS
+from dicom_node.operate.check import HARMLESS, Finding
 from dicom_node.operate.check import check as findings_of
-from dicom_node.operate.repair import Outcome
+from dicom_node.operate.repair import Done, Outcome
 from dicom_node.operate.repair import repair as repair_one
 from dicom_node.parts import existing_parts
 
@@ -46,16 +46,7 @@ def check(
         done = [repair_one(parts, finding) for finding in findings] if repair else []
     finally:
         parts.close()
-    rows = [
-        {
-            "trouble": found.trouble,
-            "subject": found.subject,
-            "detail": found.detail,
-            "outcome": one.outcome if one else "",
-            "done": one.what if one else "",
-        }
-        for found, one in zip_longest(findings, done)
-    ]
+    rows = [_row(found, one) for found, one in zip_longest(findings, done)]
     if json:
         print_json(rows)
     elif rows:
@@ -65,3 +56,13 @@ def check(
     beyond = any(one.outcome is Outcome.BEYOND for one in done)
     if beyond or (not repair and any(found.trouble not in HARMLESS for found in findings)):
         raise typer.Exit(FAILED)
+
+
+def _row(found: Finding, done: Done | None) -> dict[str, str]:
+    return {
+        "trouble": found.trouble,
+        "subject": found.subject,
+        "detail": found.detail,
+        "outcome": done.outcome if done else "",
+        "done": done.what if done else "",
+    }

@@ -58,11 +58,7 @@ def status(
     rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
     rows += [("generation", f"{each.version} {each.state}", "") for each in generations]
     rows += [("text space", each.version, "") for each in spaces]
-    rows += [("words", words["trouble"] or "searched", "")]
-    rows += [("images not searched by words yet", words["space_id"], words["lacking"])]
-    if words["left_out"]:
-        rows += [("images left out of words", _LEFT_OUT, words["left_out"])]
-    print_table("Similis", ("what", "", "number"), rows + _rows(counts))
+    print_table("Similis", ("what", "", "number"), rows + _words_rows(words) + _rows(counts))
     if figures is not None:
         print_table("Vector index", ("what", "figure", "meaning"), index_rows(figures))
     if put_aside := [(q.series_instance_uid, q.reason) for q in counts.quarantined]:
@@ -87,6 +83,16 @@ def _words(parts: Parts, encoder: Model) -> dict[str, Any]:
             "left_out": left_out,
         }
     return told | {"trouble": trouble_with(parts.folder, parts.config.text, encoder.model_id)}
+
+
+def _words_rows(words: dict[str, Any]) -> list[tuple[str, str, object]]:
+    rows = [
+        ("words", words["trouble"] or "searched", ""),
+        ("images not searched by words yet", words["space_id"], words["lacking"]),
+    ]
+    if words["left_out"]:
+        rows.append(("images left out of words", _LEFT_OUT, words["left_out"]))
+    return rows
 
 
 def _rows(counts: Counts) -> list[tuple[str, str, object]]:
