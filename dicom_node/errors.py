@@ -142,17 +142,30 @@ class NotIndexed(SimilisError):
 
 
 class NoTextSpace(SimilisError):
-    """Cases are to be searched by words where no text space of the answering encoder is."""
+    """Cases are to be searched by words where no text space is of the `encoder` that answers.
 
-    def __init__(
-        self,
-        reason: str = "they are switched off (`text.enabled`), or no text space of this encoder "
-        "is there (`text.folder`)",
-    ) -> None:
-        super().__init__(
-            f"cases are not searched by words here: {reason}; give an example study or image"
+    Without the id of that encoder they are switched off.
+    """
+
+    def __init__(self, encoder: str = "") -> None:
+        reason = (
+            f"no text space that can be used is of the encoder that answers, {encoder}: bind one "
+            "with `similis train bind`, or change over with `similis reindex` to the encoder that "
+            "the configured one is of"
         )
-        self.reason = reason
+        off = "they are switched off, `text.enabled` is false"
+        super().__init__(
+            f"cases are not searched by words here: {reason if encoder else off}; or give an "
+            "example study or image"
+        )
+        self.encoder = encoder
+
+    @property
+    def comment(self) -> str:
+        """The same in 64 characters, of which the id of an encoder has 16."""
+        if not self.encoder:
+            return "words are switched off here, text.enabled is false"
+        return f"no text space of encoder {self.encoder}: bind one, or reindex"
 
 
 class SendFailed(SimilisError):

@@ -129,7 +129,7 @@ class Node:
             current=generation.now,
             answer=config.answer,
             retrieve_ae_title=config.answer.retrieve_ae_title or dicom.qr_ae_title,
-            word_weight=config.text.weight,
+            text=config.text,
         )
         peers = [*config.destinations.values(), *config.peers.values()]
         retrieve = RetrieveService(

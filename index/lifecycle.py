@@ -1,7 +1,7 @@
 """How series and studies go from state to state after they were received.
 
-Owns the quiet timers' firing and the derivation of a study's state from its series. Which state
-follows which is the table in `states`. Every call may be repeated.
+Owns the quiet timers' firing, the derivation of a study's state from its series, and how clips go.
+Which state follows which is the table in `states`. Every call may be repeated.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Row,
     ScalarSelect,
@@ -24,7 +25,7 @@ from index.attributes import TEXT_LENGTH
 from index.db import Database
 from index.errors import UnknownKey
 from index.jobs import JobKind, enqueue
-from index.models import Clip, Report, Series, Study
+from index.models import Clip, Embedding, Report, Series, Study
 from index.report_records import ReportState
 from index.states import (
     OPEN_STATES,
@@ -175,8 +176,20 @@ def put_aside(
     state = move_series(connection, series_id, revision, event, reason=reason)
     if state in (State.QUARANTINED, State.SKIPPED):
         # What the vectors showed is no longer what is stored.
-        connection.execute(delete(Clip).where(Clip.series_id == series_id))
+        delete_clips(connection, Clip.series_id == series_id)
     return state
+
+
+def delete_clips(connection: Connection, clips: ColumnElement[bool]) -> None:
+    """Delete clips, after their vectors.
+
+    In the order of `save_words`, which holds vectors and then comes to their clips: a cascade goes
+    the other way, and each would wait for the other.
+    """
+    vectors = Embedding.clip_id.in_(select(Clip.id).where(clips))
+    connection.execute(select(Embedding.id).where(vectors).order_by(Embedding.id).with_for_update())
+    connection.execute(delete(Embedding).where(vectors))
+    connection.execute(delete(Clip).where(clips))
 
 
 def _settle(connection: Connection, study_id: int) -> None:

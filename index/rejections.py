@@ -14,7 +14,7 @@ from typing import TypeAlias
 from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 
 from index.embeddings import chunks
-from index.lifecycle import held_series
+from index.lifecycle import delete_clips, held_series
 from index.models import Clip, Instance, Rejection, Report, Series, Study
 from index.report_records import ReportState
 from index.reports import move_reports
@@ -189,4 +189,4 @@ def _delete_clips(connection: Connection, series_id: int, rejected: Collection[s
     clips = connection.execute(select(Clip.id, Clip.sources).where(Clip.series_id == series_id))
     touched = [clip.id for clip in clips if not set(rejected).isdisjoint(clip.sources)]
     for part in chunks(touched):
-        connection.execute(delete(Clip).where(Clip.id.in_(part)))
+        delete_clips(connection, Clip.id.in_(part))

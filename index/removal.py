@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or
 
 from index.db import BUSY_TIMEOUT_S, Database, hold, is_postgresql, repeated
 from index.embeddings import chunks
+from index.lifecycle import delete_clips
 from index.models import (
     Clip,
     Embedding,
@@ -184,6 +185,8 @@ def _forget(
 ) -> Belongings:
     kept = _belongings(connection, study_id, study_instance_uid)
     connection.execute(delete(Job).where(or_(*_jobs(study_id))))
+    of_study = select(Series.id).where(Series.study_id == study_id)
+    delete_clips(connection, Clip.series_id.in_(of_study))
     connection.execute(delete(Study).where(Study.id == study_id))
     erase(kept)
     return kept

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, Select, delete, exists, insert, select, update
+from sqlalchemy import Connection, Exists, Row, Select, delete, exists, insert, select, update
 from sqlalchemy.orm import aliased
 
 from index.attributes import TEXT_LENGTH
@@ -81,6 +81,12 @@ class Spaces(Database):
             for part in chunks(ids.tolist()):
                 found += connection.execute(lacking.where(Embedding.id.in_(part))).scalars()
         return np.sort(np.array(found, dtype=np.int64))
+
+    def newest_with_words(self, space: Space) -> int:
+        """Return the highest id of an image vector that has one in the space; 0 where none has."""
+        filled = _images(space).where(_has_words(space)).order_by(Embedding.id.desc()).limit(1)
+        with self.reading() as connection:
+            return connection.execute(filled).scalar_one_or_none() or 0
 
     def image_vectors(self, ids: Ids) -> ImageVectors:
         """Return those of `ids` that still exist and can be compared with, ascending."""
@@ -189,6 +195,13 @@ def _space(row: Row[*tuple[Any, ...]]) -> Space:
 
 def _lacking(space: Space) -> Select[int]:
     """Select, as SQL, the ids of the image vectors that have none in a space."""
+    return _images(space).where(~_has_words(space))
+
+
+def _images(space: Space) -> Select[int]:
+    return select(Embedding.id).where(Embedding.model_id == space.image_model_id)
+
+
+def _has_words(space: Space) -> Exists:
     words = aliased(Embedding)
-    has_words = exists().where(words.clip_id == Embedding.clip_id, words.model_id == space.space_id)
-    return select(Embedding.id).where(Embedding.model_id == space.image_model_id, ~has_words)
+    return exists().where(words.clip_id == Embedding.clip_id, words.model_id == space.space_id)

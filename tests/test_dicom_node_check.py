@@ -1,5 +1,6 @@
 """What disagrees is found, told and put right, and a second look finds nothing."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from encoders import image_of, small_encoder, study_of, take_in
 from peers import quick_config
 from pydicom import dcmread
 from sqlalchemy import text
+from test_dicom_node_cli import similis
 
+from dicom_node.generation import bring_encoder
 from dicom_node.operate.check import Finding, Trouble, check
 from dicom_node.operate.forget import forget
 from dicom_node.operate.repair import Done, Outcome, repair
@@ -44,6 +47,10 @@ def repaired(parts: Parts, trouble: Trouble, *, read: bool = False) -> Done:
 def kept_file(parts: Parts, series_id: int = 1) -> Path:
     (file,) = parts.catalogue.series_files(series_id).files
     return parts.store.path(file.relative_path)
+
+
+def series_uid(parts: Parts, series_id: int = 1) -> str:
+    return parts.catalogue.series_files(series_id).series_instance_uid
 
 
 def change(parts: Parts, statement: str, **values: object) -> None:
@@ -188,7 +195,7 @@ def test_a_vector_that_cannot_serve_is_made_anew(parts: Parts, spoilt: bytes, re
     change(parts, "UPDATE embedding SET vector = :spoilt WHERE id = 1", spoilt=spoilt)
 
     (finding,) = found(parts)
-    assert reason in finding.subject
+    assert (finding.subject, reason in finding.detail) == (series_uid(parts), True)
     assert repair(parts, finding).outcome is Outcome.REPAIRED
     assert [each.trouble for each in found(parts)] == [
         Trouble.SERIES_WITHOUT_VECTOR,
@@ -219,6 +226,7 @@ def test_vectors_of_nothing_are_deleted(parts: Parts) -> None:
         connection.commit()
         connection.invalidate()
 
+    assert [each.detail for each in found(parts)] == ["1 vectors"]
     assert repaired(parts, Trouble.VECTOR_STRAY).what == "1 deleted"
     assert found(parts) == []
 
@@ -227,6 +235,7 @@ def test_vectors_of_nothing_are_deleted(parts: Parts) -> None:
 def test_a_graph_that_cannot_serve_is_built_again(parts: Parts, damage: str) -> None:
     (graph,) = parts.folder.vectors.glob("*.hnsw")
     (header,) = parts.folder.vectors.glob("*.json")
+    model_id = header.stem
     if damage == "missing":
         graph.unlink()
     elif damage == "flipped":
@@ -238,7 +247,10 @@ def test_a_graph_that_cannot_serve_is_built_again(parts: Parts, damage: str) -> 
         header.write_text(header.read_text().replace(header.stem, "0" * 16))
         graph.rename(graph.with_name(other))
 
-    assert repaired(parts, Trouble.GRAPH_UNUSABLE).outcome is Outcome.REPAIRED
+    (finding,) = found(parts)
+    assert (finding.trouble, finding.subject) == (Trouble.GRAPH_UNUSABLE, model_id)
+    assert finding.detail
+    assert repair(parts, finding).outcome is Outcome.REPAIRED
     assert found(parts) == []
 
 
@@ -254,3 +266,21 @@ def test_an_encoder_that_is_gone_is_copied_or_told_to_be_beyond_repair(
     parts.folder.encoders.mkdir()
     small_encoder(tmp_path / "encoder", 2)
     assert repaired(parts, Trouble.ENCODER_MISSING).outcome is Outcome.BEYOND
+
+
+def test_an_encoder_that_is_gone_is_told_by_its_model_id(parts: Parts) -> None:
+    (kept,) = parts.folder.encoders.iterdir()
+    shutil.rmtree(kept)
+
+    said = similis(
+        "check", "--json", data=parts.config.data, expect=1, SIMILIS_TEXT__ENABLED="false"
+    )
+
+    (finding,) = json.loads(said.stdout)
+    assert finding == {
+        "trouble": "an encoder that answers and is not kept",
+        "subject": kept.name,
+        "detail": bring_encoder(parts.folder, kept.name),
+        "outcome": "",
+        "done": "",
+    }

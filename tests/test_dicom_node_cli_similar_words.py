@@ -156,6 +156,7 @@ def test_without_a_text_space_words_are_a_failure_that_says_what_to_do(
     settings.write_text(toml({"encoder": mine["encoder"], "text": other["text"]}))
     said = similis("similar", "--text", SENTENCE, "--config", settings, data=library.data, expect=1)
     assert "`similis train bind`" in said.stderr
+    assert "`similis reindex`" in said.stderr
 
     settings.write_text(toml(mine) + "enabled = false\n")
     said = similis("similar", "--text", SENTENCE, "--config", settings, data=library.data, expect=1)

@@ -1,20 +1,27 @@
 """`similis forget`, beside a running node: nothing is left of a study, and nothing else is lost."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import peers
 from archives import Archive
 from pydicom import dcmread
 from scripted import dataset_of, push
+from test_dicom_node_cli import similis
 
 from dicom_node.node import Node
+from dicom_node.operate.forget import empty_log
+from dicom_node.operate.forget import forget as forget_study
+from dicom_node.parts import Parts, open_parts
 from training import phantoms
 
 NewUid = Callable[[], str]
+NAME = b"Zzyzxmann"
 
 
 def test_a_forgotten_study_leaves_nothing_and_those_who_name_it_are_listed(
@@ -125,15 +132,73 @@ def test_no_file_of_a_running_node_holds_the_name_of_who_was_forgotten(
     node = start_node()
     path = still(tmp_path, new_uid, "A")
     dataset = dcmread(path)
-    dataset.PatientName = "Zzyzxmann^Quirin"
+    dataset.PatientName = f"{NAME.decode()}^Quirin"
     dataset.save_as(path)
     push(node.port, path)
     peers.wait_for("rest", lambda: peers.at_rest(node.catalogue, 1))
-    assert holding(node.config.data, b"Zzyzxmann")
+    assert holding(node.config.data, NAME)
 
     forget(node, str(dataset.StudyInstanceUID), "--yes")
 
-    assert holding(node.config.data, b"Zzyzxmann") == []
+    assert holding(node.config.data, NAME) == []
+
+
+def test_what_is_being_read_is_overwritten_as_soon_as_the_reader_has_ended(
+    tmp_path: Path, new_uid: NewUid
+) -> None:
+    parts, uid = parts_with_a_name(tmp_path, new_uid)
+    assert forget_study(parts, uid) is not None
+    waits: list[float] = []
+
+    def end_the_reader(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            reader.close()
+
+    reader = reading(parts.config.data)
+    assert empty_log(parts, sleep=end_the_reader)
+
+    assert len(waits) == 3
+    assert holding(parts.config.data, NAME) == []
+    parts.close()
+
+
+def test_a_command_says_what_is_left_while_the_catalogue_is_read_and_does_it_when_run_again(
+    tmp_path: Path, new_uid: NewUid
+) -> None:
+    parts, uid = parts_with_a_name(tmp_path, new_uid)
+    arguments = ["forget", uid, "--yes", "--data", str(parts.config.data)]
+    with closing(reading(parts.config.data)):
+        said = similis(*arguments)
+    assert "catalogue.sqlite-wal may still hold bytes of it" in said.stderr
+    assert "run this command again" in said.stderr
+    assert holding(parts.config.data, NAME), "the log was left, as it says"
+
+    again = similis(*arguments, expect=1)
+
+    assert "still hold" not in again.stderr
+    assert holding(parts.config.data, NAME) == []
+    parts.close()
+
+
+def parts_with_a_name(tmp_path: Path, new_uid: NewUid) -> tuple[Parts, str]:
+    """Return a data folder with a study of someone whose name is nowhere else, and its UID."""
+    path = still(tmp_path, new_uid, "A")
+    dataset = dcmread(path)
+    dataset.PatientName = f"{NAME.decode()}^Quirin"
+    dataset.save_as(path)
+    parts = open_parts(peers.quick_config(tmp_path / "data"))
+    with path.open("rb") as file:
+        parts.intake.take_file(file, source="test")
+    return parts, str(dataset.StudyInstanceUID)
+
+
+def reading(data: Path) -> sqlite3.Connection:
+    """Return a connection that reads the catalogue until it is closed."""
+    connection = sqlite3.connect(data / "catalogue.sqlite", isolation_level=None)
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM study").fetchone()
+    return connection
 
 
 def holding(data: Path, trace: bytes) -> list[str]:

@@ -234,7 +234,7 @@ def test_values_that_come_as_un_are_converted(library: Library) -> None:
         ({"MAXIMUM_RESULTS": b"\1"}, "Maximum Results cannot be read as US"),
         ({"SCORE": b"0.5 "}, "Similarity Score cannot be read as FD"),
         ({"SCORE": b"\0\0\0\0\0\0\0\x40"}, "the minimum score is not between -1 and 1"),
-        ({"QUERY_TEXT": "a knee"}, "cases are not searched by words here"),
+        ({"QUERY_TEXT": "a knee"}, "words are switched off here, text.enabled is false"),
     ],
 )
 def test_a_private_key_that_makes_no_sense_is_refused_with_the_reason(

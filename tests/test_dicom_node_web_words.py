@@ -143,6 +143,23 @@ def test_without_a_text_space_it_is_not_implemented(
 
     assert response.status_code == 501
     assert "not searched by words here" in response.json()["error"]
+    assert "`text.enabled` is false" in response.json()["error"]
+
+
+def test_where_the_text_space_is_of_another_encoder_the_answer_says_what_to_do(
+    tmp_path: Path, start_node: Callable[..., Node]
+) -> None:
+    other = encoder_with_space(tmp_path, seed=2)
+    mine = encoder_with_space(tmp_path, seed=1)
+    node = start_node(http={"port": 0}, encoder=mine["encoder"], text=other["text"])
+
+    response = ask(node, text=SENTENCE)
+
+    assert response.status_code == 501
+    said = response.json()["error"]
+    assert f"the encoder that answers, {node.model.model_id}: bind one" in said
+    assert "`similis train bind`" in said
+    assert "`similis reindex`" in said
 
 
 def test_a_fault_of_the_text_process_is_503_and_may_be_asked_again(

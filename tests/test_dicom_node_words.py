@@ -231,7 +231,7 @@ def test_a_node_without_a_text_space_refuses_words_and_does_all_else(
     asked = identifier(StudyDescription=SENTENCE)
     statuses, _ = c_find(node.query_port, asked, called="SIMILIS_TEXT")
 
-    assert statuses[-1].ErrorComment == "cases are not searched by words here"
+    assert statuses[-1].ErrorComment == without_space(node)
     assert any(event["event"] == "text_space_unusable" for event in events)
 
 
@@ -245,8 +245,12 @@ def test_a_text_space_of_another_encoder_is_not_used(
     asked = identifier(StudyDescription=SENTENCE)
     statuses, _ = c_find(node.query_port, asked, called="SIMILIS_TEXT")
 
-    assert statuses[-1].ErrorComment == "cases are not searched by words here"
+    assert statuses[-1].ErrorComment == without_space(node)
     assert any(event["event"] == "text_space_unused" for event in events)
+
+
+def without_space(node: Node) -> str:
+    return f"no text space of encoder {node.model.model_id}: bind one, or reindex"
 
 
 def test_a_series_that_comes_and_goes_takes_its_words_with_it(

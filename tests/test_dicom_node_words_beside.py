@@ -87,7 +87,7 @@ def test_words_of_no_weight_need_no_text_space(
 
     assert scores(post(node, posted, text=SENTENCE, text_weight=0)) == {}
     refused = post(node, posted, text=SENTENCE)
-    assert (refused.status_code, "not searched by words" in refused.text) == (501, True)
+    assert (refused.status_code, "`text.enabled` is false" in refused.text) == (501, True)
 
 
 def test_the_lowest_score_is_of_the_mixed_ones(words: WordLibrary) -> None:

@@ -1,5 +1,6 @@
 """The filling of a text space: it goes on where it was, and lets go of what went meanwhile."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import peers
 import pytest
 from encoders import image_of, study_of, take_in
 from sqlalchemy import update
+from test_dicom_node_cli import similis
 from word_searches import encoder_with_space
 
 from dicom_node.errors import WordsFailed, WorkerStopped, WorkerUnavailable
@@ -174,11 +176,19 @@ def test_a_vector_that_nothing_is_made_of_is_left_out_and_the_others_are_not(
 
     assert [run.next(), run.next()] == [True, False]
     assert kept(parts, search) == STUDIES - 1
+    assert told_by_status(parts) == {"lacking": 0, "left_out": 1}
     asked = refusing.words.asked
     take_in(parts, image_of(tmp_path, STUDIES))
+    assert told_by_status(parts) == {"lacking": 1, "left_out": 1}
     assert [run.next(), run.next()] == [True, False]
     assert kept(parts, search) == STUDIES
     assert refusing.words.asked == asked + 1, "what was left out is not tried again"
+    assert told_by_status(parts) == {"lacking": 0, "left_out": 1}
+
+
+def told_by_status(parts: Parts) -> dict[str, int]:
+    words = json.loads(similis("status", "--json", data=parts.config.data).stdout)["words"]
+    return {name: words[name] for name in ("lacking", "left_out")}
 
 
 def test_a_batch_with_several_vectors_that_end_the_process_is_filled_but_for_them(
@@ -217,6 +227,8 @@ def test_an_image_vector_that_is_not_fit_stands_in_nobodys_way(
 
     assert [run.next(), run.next()] == [True, False]
     assert kept(parts, search) == STUDIES - 1
+    assert told_by_status(parts) == {"lacking": 0, "left_out": 1}
+    assert "images left out of words" in similis("status", data=parts.config.data).stdout
 
 
 def test_a_process_that_cannot_be_started_is_waited_for_ever_longer(

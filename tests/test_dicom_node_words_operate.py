@@ -118,11 +118,27 @@ def test_another_encoder_has_no_words_until_it_gives_way_again(
     assert parts.catalogue.answering_space() is None
     with pytest.raises(BadCheckpoint, match="its heads take vectors of"):
         open_words(parts)
+    (finding,) = found(parts)
+    model_id = parts.catalogue.answering_generation().model_id
+    assert (finding.trouble, finding.subject) == (Trouble.WORDS_UNANSWERED, model_id)
+    assert "`similis reindex`, or `similis train bind`" in finding.detail
+    assert repair(parts, finding).outcome is Outcome.LEFT
+    said = similis("check", "--json", data=parts.config.data, SIMILIS_TEXT__ENABLED="false")
+    assert json.loads(said.stdout) == [], "words are not wanted then"
+    assert found_by_command(parts) == [{"trouble": finding.trouble, "subject": model_id}]
     assert words(parts, space) == STUDIES, "they are kept for the way back"
 
     reindex(parts, former, share=1.0, advance=unheard)
     assert space_of(parts) == space
     assert len(open_words(parts).index) == STUDIES
+    assert found(parts) == []
+
+
+def found_by_command(parts: Parts) -> list[dict[str, str]]:
+    """Return what `similis check` finds, which is no failure."""
+    settings = {"SIMILIS_TEXT__FOLDER": parts.config.text.folder}
+    rows = json.loads(similis("check", "--json", data=parts.config.data, **settings).stdout)
+    return [{name: row[name] for name in ("trouble", "subject")} for row in rows]
 
 
 def test_what_is_dropped_takes_its_words_along(parts: Parts, tmp_path: Path) -> None:
@@ -287,6 +303,7 @@ def test_status_counts_what_is_not_searched_by_words_yet(parts: Parts, tmp_path:
     assert told(f'folder = "{text}"') == {
         "space_id": space_of(parts).space_id,
         "lacking": 2,
+        "left_out": 0,
         "trouble": "",
     }
     assert "`text.enabled` is false" in str(told("enabled = false")["trouble"])

@@ -6,21 +6,22 @@ similar study that matches best.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 from pynetdicom import evt
 
 from dicom_node.answer.identifier import Identifier
 from dicom_node.answer.pending import send_pending
-from dicom_node.answer.query import Answered, Example, part_of, similar_to_study
+from dicom_node.answer.query import Answered, part_of, similar_to_study
 from dicom_node.answer.question import Question, read_question
 from dicom_node.answer.response import Answers, Asked, Elements, SimilarResponder
 from dicom_node.answer.words import Beside, Sentence, example_of, similar_to_words
-from dicom_node.config import Answer, Scope
+from dicom_node.config import Answer, Scope, Text
 from dicom_node.errors import NoTextSpace, NotIndexed, QueryRefused
 from dicom_node.generation import Answering, Current
 from dicom_node.listener import failure, peer
+from dicom_node.words.space import WordSearch
 from index.attributes import ATTRIBUTES, Level
 from index.catalogue import Catalogue
 from index.criteria import Key
@@ -40,16 +41,19 @@ _BY_KEYWORD = {attribute.keyword: attribute for attribute in ATTRIBUTES}
 
 @dataclass(frozen=True, slots=True)
 class FindService:
-    """Where cases come from and how answers are written.
-
-    `word_weight` is the share of a sentence beside an example.
-    """
+    """Where cases come from, how words are read and how answers are written."""
 
     catalogue: Catalogue
     current: Current
     answer: Answer
     retrieve_ae_title: str
-    word_weight: float = 0.5
+    text: Text = field(default_factory=Text)
+
+    def space_of(self, answering: Answering) -> WordSearch:
+        """Return the text space of a generation; raises `NoTextSpace`."""
+        if answering.words is None:
+            raise NoTextSpace(answering.model.model_id if self.text.enabled else "")
+        return answering.words
 
 
 def find_similar(
@@ -94,7 +98,7 @@ def find_cases(
     sentence `BadText` and `NoTextSpace`.
     """
     question, study_uid = _understood(identifier, service, sentence)
-    weight = service.word_weight if weight is None else weight
+    weight = service.text.weight if weight is None else weight
     if question.text and (weight or not question.has_example):
         return _kept_and_words(question, study_uid, service, weight)
     found = _search(service, study_uid, question, is_listening)
@@ -126,38 +130,31 @@ def _kept_and_words(
 ) -> Asked:
     """Rank the cases by a sentence, and by a kept study or a part of it if there is one."""
     answering = service.current()
+    space = service.space_of(answering)
     if not question.has_example:
-        return find_by_words(answering, question)
+        return find_by_words(space, question)
     whole = service.catalogue.study_query(study_uid, answering.model.model_id)
     part = whole and part_of(whole, question.series, question.instance)
     if part is None:
         raise _not_indexed(study_uid, service.catalogue)
-    example = example_of(service.catalogue, part)
-    return find_by_words(answering, question, example, weight)
+    beside = Beside(example_of(service.catalogue, part), answering.search, weight)
+    return find_by_words(space, question, beside)
 
 
-def find_by_words(
-    answering: Answering, question: Question, example: Example | None = None, weight: float = 1.0
-) -> Asked:
+def find_by_words(space: WordSearch, question: Question, beside: Beside | None = None) -> Asked:
     """Rank the cases by the sentence of a question, and by an example if there is one.
 
-    Raises `BadText` and `NoTextSpace`.
+    Raises `BadText`.
     """
-    if answering.words is None:
-        raise NoTextSpace
-    sentence, study_uid = Sentence(question.text), ""
-    if example is not None:
-        sentence = Sentence(question.text, Beside(example, answering.search, weight))
-        study_uid = example.study_instance_uid
-    told = similar_to_words(answering.words, sentence, question.filters)
+    told = similar_to_words(space, Sentence(question.text, beside), question.filters)
     log.info(
         "words_asked",
         characters=len(question.text),
         cases=len(told.ranking.cases),
         verdict=str(told.judged.verdict),
     )
-    version = answering.words.words.version
-    return Asked(question, study_uid, told.ranking, version, told.judged)
+    study_uid = "" if beside is None else beside.example.study_instance_uid
+    return Asked(question, study_uid, told.ranking, space.words.version, told.judged)
 
 
 def _example_study(question: Question, catalogue: Catalogue) -> str:

@@ -97,9 +97,9 @@ def on_find(event: evt.Event, service: FindService, dicom: Dicom) -> Answers:
     except BadText as bad:
         log.warning("query_refused", reason=bad.reason, source=peer(event))
         yield failure(QueryRefused.status, bad.reason), None
-    except NoTextSpace:
-        log.warning("query_refused", reason="no text space", source=peer(event))
-        yield failure(QueryRefused.status, "cases are not searched by words here"), None
+    except NoTextSpace as error:
+        log.warning("query_refused", reason=str(error), source=peer(event))
+        yield failure(QueryRefused.status, error.comment), None
     except (WorkerBusy, WorkerFailed, WorkerStopped, WorkerUnavailable) as error:
         log.error("query_failed", reason=str(error))
         yield failure(OUT_OF_RESOURCES, "words cannot be read now, ask again"), None

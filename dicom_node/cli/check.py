@@ -15,9 +15,9 @@ from dicom_node.cli.options import (
     print_table,
     progress,
 )
-from dicom_node.operate.check import HARMLESS
+from dicom_node.operate.check import HARMLESS, Finding
 from dicom_node.operate.check import check as findings_of
-from dicom_node.operate.repair import Outcome
+from dicom_node.operate.repair import Done, Outcome
 from dicom_node.operate.repair import repair as repair_one
 from dicom_node.parts import existing_parts
 
@@ -35,7 +35,8 @@ def check(
 ) -> None:
     """Compare files, rows, vectors and the graph; exit code 1 if something is to be done.
 
-    Files set aside are only listed. After --repair it is 1 if something was beyond repair.
+    Files set aside, and an encoder without a text space, are only listed. After --repair it is 1 if
+    something was beyond repair.
     """
     parts = existing_parts(configured(config, data))
     try:
@@ -45,17 +46,23 @@ def check(
         done = [repair_one(parts, finding) for finding in findings] if repair else []
     finally:
         parts.close()
-    rows = [
-        (found.trouble, found.subject, one.outcome if one else "", one.what if one else "")
-        for found, one in zip_longest(findings, done)
-    ]
-    columns = ("trouble", "subject", "outcome", "done")
+    rows = [_row(found, one) for found, one in zip_longest(findings, done)]
     if json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        print_json(rows)
     elif rows:
-        print_table("Check", columns, rows)
+        print_table("Check", list(rows[0]), [list(row.values()) for row in rows])
     else:
         typer.echo("Files, rows, vectors and graph agree.")
     beyond = any(one.outcome is Outcome.BEYOND for one in done)
     if beyond or (not repair and any(found.trouble not in HARMLESS for found in findings)):
         raise typer.Exit(FAILED)
+
+
+def _row(found: Finding, done: Done | None) -> dict[str, str]:
+    return {
+        "trouble": found.trouble,
+        "subject": found.subject,
+        "detail": found.detail,
+        "outcome": done.outcome if done else "",
+        "done": done.what if done else "",
+    }

@@ -13,9 +13,17 @@ from dicom_node.cli.options import (
     print_table,
 )
 from dicom_node.errors import NotKnown
+from dicom_node.operate.forget import empty_log
 from dicom_node.operate.forget import forget as forget_study
 from dicom_node.parts import existing_parts
 from index.removal import Belongings
+
+_LEFT_IN_LOG = (
+    "similis: no search finds what was forgotten, but catalogue.sqlite and catalogue.sqlite-wal "
+    "may still hold bytes of it: another process, such as a backup, reads the catalogue. When that "
+    "has ended, run this command again, though the study is not known any more; a node overwrites "
+    "them, too, when it is stopped or forgets a guest."
+)
 
 
 def forget(
@@ -35,6 +43,8 @@ def forget(
             asked = f"Delete {kept.instances} instances and {len(kept.reports)} reports for good?"
             _confirm(asked)
         kept = forget_study(parts, study)
+        if not empty_log(parts):  # of a study that is gone, too: an earlier one may be in it
+            typer.echo(_LEFT_IN_LOG, err=True)
     finally:
         parts.close()
     if kept is None:

@@ -23,6 +23,8 @@ from index.health import Health, health
 from index.hnsw import HnswIndex
 from index.lookups import Counts
 
+_LEFT_OUT = "no vector could be made of them: `similis check`, `words_left_out` in the node's log"
+
 
 def status(
     index: Annotated[
@@ -56,9 +58,7 @@ def status(
     rows: list[tuple[str, str, object]] = [("encoder", encoder.version, "")]
     rows += [("generation", f"{each.version} {each.state}", "") for each in generations]
     rows += [("text space", each.version, "") for each in spaces]
-    rows += [("words", words["trouble"] or "searched", "")]
-    rows += [("images not searched by words yet", words["space_id"], words["lacking"])]
-    print_table("Similis", ("what", "", "number"), rows + _rows(counts))
+    print_table("Similis", ("what", "", "number"), rows + _words_rows(words) + _rows(counts))
     if figures is not None:
         print_table("Vector index", ("what", "figure", "meaning"), index_rows(figures))
     if put_aside := [(q.series_instance_uid, q.reason) for q in counts.quarantined]:
@@ -66,13 +66,33 @@ def status(
 
 
 def _words(parts: Parts, encoder: Model) -> dict[str, Any]:
-    """Return which text space is in use, what it lacks, and what is wrong with the configured."""
-    used = parts.catalogue.answering_space()
-    return {
-        "space_id": "" if used is None else used.space_id,
-        "lacking": 0 if used is None else len(parts.catalogue.without_words(used)),
-        "trouble": trouble_with(parts.folder, parts.config.text, encoder.model_id),
-    }
+    """Return which text space is in use, what it lacks, and what is wrong with the configured.
+
+    A node makes words in the order of the images: those that later ones overtook are left out.
+    """
+    catalogue = parts.catalogue
+    used = catalogue.answering_space()
+    told = {"space_id": "", "lacking": 0, "left_out": 0}
+    if used is not None:
+        newest = catalogue.newest_with_words(used)  # first: what is filled meanwhile is neither
+        without = catalogue.without_words(used)
+        left_out = int((without < newest).sum())
+        told = {
+            "space_id": used.space_id,
+            "lacking": len(without) - left_out,
+            "left_out": left_out,
+        }
+    return told | {"trouble": trouble_with(parts.folder, parts.config.text, encoder.model_id)}
+
+
+def _words_rows(words: dict[str, Any]) -> list[tuple[str, str, object]]:
+    rows = [
+        ("words", words["trouble"] or "searched", ""),
+        ("images not searched by words yet", words["space_id"], words["lacking"]),
+    ]
+    if words["left_out"]:
+        rows.append(("images left out of words", _LEFT_OUT, words["left_out"]))
+    return rows
 
 
 def _rows(counts: Counts) -> list[tuple[str, str, object]]:

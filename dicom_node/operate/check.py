@@ -9,6 +9,7 @@ from dicom_node.generation import answering_model, bring_encoder
 from dicom_node.parts import Maker, Parts, open_index
 from dicom_node.receive.header import is_guest_file
 from dicom_node.receive.spool import Spool
+from dicom_node.words.kept import kept_space, trouble_with
 from index.hnsw import HnswIndex
 from index.records import StoredFile
 from index.repairs import Unfit
@@ -32,21 +33,24 @@ class Trouble(StrEnum):
     VECTOR_STRAY = "vectors of no series"
     GRAPH_UNUSABLE = "a vector graph that has to be built again"
     ENCODER_MISSING = "an encoder that answers and is not kept"
+    WORDS_UNANSWERED = "an encoder that answers and has no text space"
 
 
-# What is only told of: nothing is lost or wrong by it, and nothing but a person may remove it.
-HARMLESS = frozenset({Trouble.FILE_SET_ASIDE})
+# What is only told of: nothing is lost or wrong by it, and nothing but a person may change it.
+HARMLESS = frozenset({Trouble.FILE_SET_ASIDE, Trouble.WORDS_UNANSWERED})
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One disagreement: what is wrong, with which file or series.
+    """One disagreement: what is wrong, with which file, series or model.
 
-    `key` is the series' row, `unfit` the vector's.
+    `subject` names it and nothing else, "" for several; `detail` says more. `key` is the series'
+    row, `unfit` the vector's.
     """
 
     trouble: Trouble
     subject: str
+    detail: str = ""
     key: int = 0
     unfit: Unfit | None = None
 
@@ -63,16 +67,15 @@ def check(parts: Parts, advance: Callable[[int], None], *, read: bool = False) -
     for maker in makers:
         yield from _vectors(parts, maker)
     if stray := parts.catalogue.stray_vectors():
-        yield Finding(Trouble.VECTOR_STRAY, f"{len(stray)} vectors")
+        yield Finding(Trouble.VECTOR_STRAY, "", f"{len(stray)} vectors")
     for maker in makers:
         if maker is makers[0] or not _is_to_come(parts, maker):
             yield from _graph(parts, maker)
     generation = parts.catalogue.answering_generation()
     if generation is not None and not (parts.folder.encoders / generation.model_id).is_dir():
         model_id = generation.model_id
-        yield Finding(
-            Trouble.ENCODER_MISSING, f"{model_id}: {bring_encoder(parts.folder, model_id)}"
-        )
+        yield Finding(Trouble.ENCODER_MISSING, model_id, bring_encoder(parts.folder, model_id))
+    yield from _words(parts, makers[0])
 
 
 def _files(parts: Parts, advance: Callable[[int], None], *, read: bool) -> Iterator[Finding]:
@@ -146,14 +149,14 @@ def _lacking(parts: Parts, model: Maker) -> Iterator[Finding]:
     """Yield series that lack vectors; what the text space lacks is made at each start."""
     for series_id in parts.catalogue.series_lacking(model.model_id):
         uid = parts.catalogue.series_files(series_id).series_instance_uid
-        yield Finding(Trouble.SERIES_WITHOUT_VECTOR, uid, series_id)
+        yield Finding(Trouble.SERIES_WITHOUT_VECTOR, uid, key=series_id)
 
 
 def _vectors(parts: Parts, maker: Maker) -> Iterator[Finding]:
     """Yield vectors that cannot serve."""
     for unfit in parts.catalogue.unfit_vectors(maker.model_id, maker.dim):
-        subject = f"{unfit.series_instance_uid}: {unfit.reason}"
-        yield Finding(Trouble.VECTOR_UNFIT, subject, unfit=unfit)
+        uid, reason = unfit.series_instance_uid, unfit.reason
+        yield Finding(Trouble.VECTOR_UNFIT, uid, reason, unfit=unfit)
 
 
 def _graph(parts: Parts, maker: Maker) -> Iterator[Finding]:
@@ -164,7 +167,16 @@ def _graph(parts: Parts, maker: Maker) -> Iterator[Finding]:
     reason, vectors = _why_unusable(index), len(index)
     index.close()
     if vectors and reason:
-        yield Finding(Trouble.GRAPH_UNUSABLE, reason)
+        yield Finding(Trouble.GRAPH_UNUSABLE, maker.model_id, reason)
+
+
+def _words(parts: Parts, model: Maker) -> Iterator[Finding]:
+    """Yield why cases are not searched by words, where they are meant to be."""
+    text, model_id = parts.config.text, model.model_id
+    trouble = trouble_with(parts.folder, text, model_id)
+    if text.enabled and trouble and kept_space(parts.folder, model_id) is None:
+        detail = f"{trouble}; where words are not wanted, set `text.enabled` to false"
+        yield Finding(Trouble.WORDS_UNANSWERED, model_id, detail)
 
 
 def _is_to_come(parts: Parts, space: Maker) -> bool:

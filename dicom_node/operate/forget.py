@@ -1,5 +1,7 @@
 """Forgetting a study: its rows, vectors and files, as one."""
 
+import time
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -11,18 +13,26 @@ log = structlog.get_logger()
 
 _AGAIN_S = 600.0  # after which a guest is tried again whose files cannot be removed
 _FLUSH_AGAIN_S = 10.0  # intake waits a little at each try
+_TRIES, _TRY_AGAIN_S = 8, 1.0  # of a command: a search or a page of a list is read by then
 
 
 def forget(parts: Parts, study_instance_uid: str) -> Belongings | None:
     """Delete a study and return what was kept of it; None when it is unknown.
 
     Works beside a running node: no search finds the study from now on, and what waits to be done
-    for it is dropped. Raises `OSError` when a file cannot be removed; then the rows stay.
+    for it is dropped. Raises `OSError` when a file cannot be removed; then the rows stay. The log
+    of the catalogue still holds them: `empty_log`.
     """
-    kept = parts.catalogue.forget_study(study_instance_uid, partial(_erase, parts))
-    if kept is not None:
-        _flush(parts)
-    return kept
+    return parts.catalogue.forget_study(study_instance_uid, partial(_erase, parts))
+
+
+def empty_log(parts: Parts, *, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Let no file of the catalogue hold what was deleted; False where it was read all the while."""
+    for _ in range(_TRIES - 1):
+        if parts.catalogue.flush_deleted():
+            return True
+        sleep(_TRY_AGAIN_S)
+    return parts.catalogue.flush_deleted()
 
 
 class Guests:

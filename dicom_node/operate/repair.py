@@ -137,11 +137,15 @@ def _build_graph(parts: Parts, finding: Finding) -> Done:
 
 
 def _keep_encoder(parts: Parts, finding: Finding) -> Done:
-    model_id, _, advice = finding.subject.partition(": ")
+    model_id, advice = finding.subject, finding.detail
     if configured_encoder(parts.config.encoder).model_id != model_id:
         return Done(Outcome.BEYOND, f"nothing: the configured encoder is another; {advice}")
     keep_encoder(parts.folder, model_id, source_of(parts.config.encoder))
     return Done(Outcome.REPAIRED, "copied from the configured encoder")
+
+
+def _leave_words(parts: Parts, finding: Finding) -> Done:
+    return Done(Outcome.LEFT, "nothing: all but words is answered")
 
 
 _QUEUED = "queued: a running node, or the next `similis import`, embeds it"
@@ -161,4 +165,5 @@ _REPAIRS: dict[Trouble, Callable[[Parts, Finding], Done]] = {
     Trouble.VECTOR_STRAY: _delete_stray,
     Trouble.GRAPH_UNUSABLE: _build_graph,
     Trouble.ENCODER_MISSING: _keep_encoder,
+    Trouble.WORDS_UNANSWERED: _leave_words,
 }

@@ -29,7 +29,7 @@ def open_words(parts: Parts) -> WordSearch:
 
     text = parts.config.text
     if not text.enabled:
-        raise NoTextSpace("they are switched off, `text.enabled` is false")
+        raise NoTextSpace
     model_id = answering_model(parts).model_id
     folders: list[Path | None] = [*spaces_for(parts.folder, text, model_id)]
     space = TextSpace(_loaded(folders or [folder_of(text)], model_id), device="cpu")
@@ -55,7 +55,10 @@ def _loaded(folders: Sequence[Path | None], model_id: str) -> SpaceCheckpoint:
         except BadCheckpoint as error:
             wrong.append(error)
     first = wrong[0]
-    advice = f"{first.advice} Or set `text.folder`, which names the text space that is used."
+    advice = (
+        f"{first.advice} Or set `text.folder`, which names the text space that is used; where that "
+        "is of another encoder, `similis reindex` changes over to that one."
+    )
     raise BadCheckpoint(first.path, first.reason, advice) from first
 
 

@@ -1,8 +1,9 @@
 """Gives image vectors theirs in the text space: as they come, and all that are there already.
 
 What is lacking is a query, so that it goes on wherever it was stopped. Works a share of the time,
-in short transactions, beside intake. What no vector can be made of is left out until it is made
-anew; `similis check` finds why.
+in short transactions, beside intake, in the order of the images. What no vector can be made of is
+left out until it is made anew or the node starts again: the log says why, or `similis check` where
+the image vector is not fit.
 """
 
 import time

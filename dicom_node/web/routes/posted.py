@@ -16,8 +16,9 @@ from dicom_node.answer.find import case_answers, find_by_words
 from dicom_node.answer.query import Example, similar_to_examples
 from dicom_node.answer.question import Question, read_filters, read_scope
 from dicom_node.answer.response import Asked
+from dicom_node.answer.words import Beside
 from dicom_node.config import Scope
-from dicom_node.errors import NoTextSpace, NotUnderstood, ObjectRefused, QueryRefused
+from dicom_node.errors import NotUnderstood, ObjectRefused, QueryRefused
 from dicom_node.operate.example import embed_examples
 from dicom_node.receive.clips import Region, read_box
 from dicom_node.receive.header import read_file_header
@@ -136,16 +137,15 @@ def _like_files(
         raise QueryRefused("the scope of posted files is ALL or OTHER_PATIENTS")
     answering = service.find.current()
     model = answering.model
-    weight = wanted.share_of_words(service.find.word_weight)
-    if weight and answering.words is None:
-        raise NoTextSpace
+    weight = wanted.share_of_words(service.find.text.weight)
+    space = service.find.space_of(answering) if weight else None
     like, unlike = _examples(service, upload, wanted, model.model_id)
-    if weight:
+    if space is not None:
         if len(like) > 1:
             raise QueryRefused("text: it goes with one example; send the files of one study")
         study = like[0].study_instance_uid
         question = Question(study=study, text=wanted.text, scope=scope, filters=filters)
-        found = find_by_words(answering, question, like[0], weight)
+        found = find_by_words(space, question, Beside(like[0], answering.search, weight))
         return tell(service, identifier, media_type, found)
     ranking = similar_to_examples(answering.search, like, unlike, filters)
     if media_type == MEDIA_TYPE:
