@@ -6,15 +6,12 @@ British spellings (`abbreviations`), plurals (`singular`), which words were lear
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from encoder.abbreviations import write_out
 from encoder.singular import singular
-from encoder.subjects import elsewhere
-
-# Modality to the words that captions of its images taught, in one form; "no X" for a negated one.
-Learned = Mapping[str, frozenset[str]]
+from encoder.subjects import Learned, elsewhere
 
 _WORD = re.compile(r"[^\W\d_][^\W_]+")  # from a letter on, two characters at least
 _NEGATED = "no "  # before a word, in what was learned: "no contrast"
@@ -40,26 +37,27 @@ _CUES: tuple[tuple[str, ...], ...] = (
     ("never",), ("no",), ("non",), ("none",), ("nor",), ("not",), ("rule", "out"),
     ("ruled", "out"), ("unlikely",), ("without",),
 )  # fmt: skip
-_NO_CUES = (("non", "small"),)  # a name: non-small cell carcinoma
-_NUMBERED = re.compile(r"\bno\.\s*(?=\d)", re.IGNORECASE)  # "No. 3"
+_NO_CUE = ("non", "small", "cell")  # a name of carcinomas
+# "No. 3", but not "contrast: no. 3 mm"; "left-hand side", "hand-held".
+_IDIOMS = re.compile(r"(?<![:?,] )\bno\.\s*(?=\d)|\bhand(?=[- ](?:side|held)\b)", re.IGNORECASE)
 # "don't", "isn't", "pneumonia-free"; the look behind keeps a long run of letters linear.
 _CONTRACTED = re.compile(r"(?<!\w)\w+n[\u2019']t\b|-free\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Understood:
     """The content words of a sentence, each once, as it was said first, abbreviations written out.
 
-    `known` were learned, `unknown` never were, and `elsewhere` are those of them that name a body
-    part or a method of which nothing was learned; `negated` are cues of negation before words that
-    were not learned so. `together` says that some modality has all the known ones, `unread` how
-    many pieces of words at the end are more than the text tower reads.
+    `known` were learned, `unknown` never were; `elsewhere` name body parts and methods, where no
+    modality was learned with such a picture; `negated` are cues of negation before words that were
+    not learned so. `together` says that some modality has all the known ones, `unread` how many
+    pieces of words at the end are more than the text tower reads.
     """
 
-    known: tuple[str, ...]
-    unknown: tuple[str, ...]
-    negated: tuple[str, ...]
-    together: bool
+    known: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    negated: tuple[str, ...] = ()
+    together: bool = True
     elsewhere: tuple[str, ...] = ()
     unread: int = 0
 
@@ -92,12 +90,17 @@ def understood(sentence: str, learned: Learned) -> Understood:
             known[one] = modalities
         elif word:
             unknown[one] = None
-    words, foreign, apart = (
+    words, foreign, names = (
         tuple(said[one] for one in each)
         for each in (known, unknown, elsewhere(known, unknown, learned))
     )
-    together = not known or bool(frozenset.intersection(*known.values()))
-    return Understood(words, foreign, tuple(negated), together, apart)
+    return Understood(
+        known=words,
+        unknown=foreign,
+        negated=tuple(negated),
+        together=not known or bool(frozenset.intersection(*known.values())),
+        elsewhere=names,
+    )
 
 
 def _with(form: str, learned: Learned) -> frozenset[str]:
@@ -117,11 +120,11 @@ def form(word: str, cue: str) -> str:
 
 def _content(sentence: str) -> Iterator[tuple[str, str]]:
     """Yield content words with the cue that negates each, or none; a last cue without a word."""
-    written = _NUMBERED.sub(" ", _CONTRACTED.sub(" not", sentence))
+    written = _IDIOMS.sub(" ", _CONTRACTED.sub(" not", sentence))
     words = _WORD.findall(write_out(written))
     place, cue = 0, ""
     while place < len(words):
-        found = _cue(words[place : place + 2])
+        found = _cue(words[place : place + len(_NO_CUE)])
         if found:
             cue = " ".join(found)
         elif STOP_WORDS.isdisjoint((words[place], form(words[place], ""))):
@@ -133,7 +136,7 @@ def _content(sentence: str) -> Iterator[tuple[str, str]]:
 
 
 def _cue(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the cue of negation that two words begin with, or none."""
-    if tuple(words) in _NO_CUES:
+    """Return the cue of negation that words begin with, or none."""
+    if tuple(words) == _NO_CUE:
         return ()
     return next((cue for cue in _CUES if tuple(words[: len(cue)]) == cue), ())

@@ -4,9 +4,12 @@ _PLURALS = (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("shes", "sh"), ("ches",
 _NO_PLURALS = ("ss", "us", "is")
 _SHORTEST_PLURAL = 4
 _IRREGULAR = {
-    "bronchi": "bronchus", "children": "child", "diagnoses": "diagnosis", "emboli": "embolus",
-    "feet": "foot", "men": "man", "metastases": "metastasis", "stenoses": "stenosis",
-    "teeth": "tooth", "thrombi": "thrombus", "vertebrae": "vertebra", "women": "woman",
+    "axillae": "axilla", "bronchi": "bronchus", "calves": "calf", "children": "child",
+    "diagnoses": "diagnosis", "emboli": "embolus", "feet": "foot", "femora": "femur",
+    "fetuses": "fetus", "maxillae": "maxilla", "men": "man", "menisci": "meniscus",
+    "metastases": "metastasis", "patellae": "patella", "pelves": "pelvis", "pleurae": "pleura",
+    "scapulae": "scapula", "sinuses": "sinus", "stenoses": "stenosis", "teeth": "tooth",
+    "testes": "testis", "thrombi": "thrombus", "vertebrae": "vertebra", "women": "woman",
 }  # fmt: skip
 
 

@@ -3,11 +3,11 @@
 An unlearned adjective may be left aside, what a picture is of may not: whoever asks for a hip is
 not served with the chests that were learned as x-rays.
 Owns: `subjects.csv`, a row for the names of one body part (after PS3.16 Annex L) or method, and
-what it lies in. Does not own: which words were learned (`lexicon`).
+what it lies in or is a kind of. Does not own: which words were learned (`lexicon`).
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,54 +15,76 @@ from importlib.resources import files
 from encoder.singular import singular
 
 TABLE_FILE = "subjects.csv"
+BODY_PART = "body part"
 Names = frozenset[str]
-Learned = Mapping[str, Names]  # modality to words
+# Modality to the words that captions of its images taught, in one form; "no X" for a negated one.
+Learned = Mapping[str, Names]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A body part or a method: its `names`, and those of what it lies in, one within the next."""
+    """A body part or a method: its `names`, and those of what it lies in or what lies in it."""
 
     kind: str
     names: Names
-    around: tuple[Names, ...]
+    kin: Names
 
 
 @cache
 def subjects() -> Mapping[str, Subject]:
     """Read the table: every name, in lower case and one form, to what it is a name of."""
     text = files("encoder").joinpath(TABLE_FILE).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines(), strict=True))
+    names = [frozenset(map(singular, row["words"].split())) for row in rows]
+    number = {name: place for place, mine in enumerate(names) for name in mine}
+    outer = [[number[name] for name in row["within"].split()] for row in rows]
+    around = [frozenset(_around(place, outer)) for place in range(len(rows))]
     found: dict[str, Subject] = {}
-    for row in csv.DictReader(text.splitlines(), strict=True):  # what is around comes first
-        names = frozenset(map(singular, row["words"].split()))
-        outer = found[row["within"]] if row["within"] else None
-        around = () if outer is None else (outer.names, *outer.around)
-        found.update(dict.fromkeys(names, Subject(row["kind"], names, around)))
+    for place, row in enumerate(rows):
+        near = (each for each in range(len(rows)) if each in around[place] or place in around[each])
+        kin = frozenset[str]().union(*(names[each] for each in near))
+        found.update(dict.fromkeys(names[place], Subject(row["kind"], names[place], kin)))
     return found
 
 
-def elsewhere(known: Iterable[str], unknown: Iterable[str], learned: Learned) -> tuple[str, ...]:
-    """Return the unknown words that name a subject which nothing was learned of.
+def _around(place: int, outer: list[list[int]]) -> Iterator[int]:
+    """Yield the rows that one lies in, and those that they lie in."""
+    for each in outer[place]:
+        yield each
+        yield from _around(each, outer)
 
-    Of each kind one learned subject is enough: "chest x-ray, hip prosthesis" is of the chest,
-    unless no modality has all the learned subjects ("ultrasound of the fetal head").
+
+def elsewhere(
+    known: Mapping[str, Collection[str]], unknown: Iterable[str], learned: Learned
+) -> tuple[str, ...]:
+    """Return the names of what is to be seen, where no modality was learned with such a picture.
+
+    `known` words have the modalities that learned them. A modality will do that fits one body part
+    and one method of those that are named. Told are the unknown names, else all: "x-ray of the
+    abdomen", where each was learned of other pictures.
     """
-    said = frozenset(known)
-    named = said & subjects().keys()
-    met = _met(named, learned)
-    foreign = [(word, subjects()[word]) for word in unknown if word in subjects()]
-    # By another of its names it is learned: "colonic" by endoscopies of the colon.
-    settled = {one.kind for _, one in foreign if not met.isdisjoint(one.names)}
-    settled |= {subjects()[word].kind for word in named if met}
-    # What it lies in counts where all that is said was learned: cancer was not, of the pelvis.
-    close = _met(said, learned)
-    return tuple(
-        word
-        for word, one in foreign
-        if one.kind not in settled and all(close.isdisjoint(names) for names in one.around)
-    )
+    words = (*known, *unknown)
+    named = {word: subjects()[word] for word in words if word in subjects()}
+    alone = named.keys().isdisjoint(known)
+    for modality, its in learned.items():
+        has_all = alone and all(modality in each for each in known.values())
+        if _fits(named.values(), its, alone=has_all):
+            return ()
+    return tuple(word for word in named if word not in known) or tuple(named)
 
 
-def _met(words: Names, learned: Learned) -> Names:
-    """Return all words of the modalities that learned these."""
-    return frozenset[str]().union(*(each for each in learned.values() if words <= each))
+def _fits(named: Collection[Subject], words: Names, *, alone: bool) -> bool:
+    """Say whether a modality with these words has one of the subjects of each kind.
+
+    What lies in a learned part counts where the other kind is named and learned, too; `alone`, a
+    part counts where all else that is said was learned: a prostate is in the pelvis, and cancer is
+    not what was learned of that.
+    """
+    own = [one for one in named if not words.isdisjoint(one.names)]
+    kinds = {one.kind for one in own}
+    kinds |= {
+        one.kind
+        for one in named
+        if (own or (alone and one.kind == BODY_PART)) and not words.isdisjoint(one.kin)
+    }
+    return kinds >= {one.kind for one in named}

@@ -75,7 +75,7 @@ class TextSpace:
     def understanding(self, sentence: str) -> Understood:
         """Say which words of a sentence were learned, and how much of it is not read.
 
-        Raises BadText, as `texts`.
+        Raises BadText where no word of it can be read.
         """
         unread = self._text.read(_written(sentence)).left_out
         return replace(understood(sentence, self._learned), unread=unread)

@@ -16,13 +16,13 @@ class Limits:
     floor: float = 0.5
 
 
-WHOLE = Understood(("chest",), (), (), together=True)
-HALF = Understood(("chest",), ("lobe",), (), together=True)
-FOREIGN = Understood((), ("dog",), (), together=True)
-NEGATED = Understood(("chest",), (), ("no",), together=True)
-APART = Understood(("chest", "polyp"), (), (), together=False)
-ELSEWHERE = Understood(("ray",), ("hip",), (), together=True, elsewhere=("hip",))
-LONG = Understood(("chest",), (), (), together=True, unread=40)
+WHOLE = Understood(known=("chest",))
+HALF = Understood(known=("chest",), unknown=("lobe",))
+FOREIGN = Understood(unknown=("dog",))
+NEGATED = Understood(known=("chest",), negated=("no",))
+APART = Understood(known=("chest", "polyp"), together=False)
+ELSEWHERE = Understood(known=("ray",), unknown=("hip",), elsewhere=("hip",))
+LONG = Understood(known=("chest",), unread=40)
 COSINES = st.floats(-1, 1)
 WORDS = st.lists(st.text(min_size=1), max_size=200).map(tuple)
 
@@ -69,16 +69,27 @@ def test_a_comment_fits_its_element_and_repeats_no_word(
     best: float,
 ) -> None:
     marked = tuple(f"§{word}" for word in unknown)
-    read = Understood(known, marked, negated, together, marked[:3], unread=len(known))
+    read = Understood(
+        known=known,
+        unknown=marked,
+        negated=negated,
+        together=together,
+        elsewhere=marked[:3],
+        unread=len(known),
+    )
 
-    comment = judge(read, Limits(), best=best).comment
-
-    assert len(comment) <= 64
-    assert "§" not in comment
+    for judged in (judge(read, Limits(), best=best), judge_beside(read, Limits(), best=best)):
+        assert len(judged.comment) <= 64
+        assert "§" not in judged.comment
 
 
 def test_remarks_name_the_words_of_the_question() -> None:
-    doubtful = Understood(("chest", "polyp"), ("lobe", "opacity"), ("without",), together=False)
+    doubtful = Understood(
+        known=("chest", "polyp"),
+        unknown=("lobe", "opacity"),
+        negated=("without",),
+        together=False,
+    )
 
     judged = judge(doubtful, Limits(), best=0.45)
 
@@ -102,12 +113,25 @@ def test_what_is_outside_says_what_to_do() -> None:
 
 
 def test_what_nothing_was_learned_of_is_named_with_another_way_to_it() -> None:
-    judged = judge(ELSEWHERE, Limits(), best=0.9)
+    judged = judge(ELSEWHERE, Limits(), best=0.1)
 
-    assert judged.remarks()[1].startswith("nothing was learned of hip: the filters by modality")
+    assert judged.remarks() == (
+        "not learned: hip",
+        "no such pictures were learned: hip; the filters by modality and body part find what a "
+        "header says",
+    )
     assert judged.comment == "body part or method never learned: ask for it by its header"
-    beside = judge_beside(ELSEWHERE, Limits(), best=None)
-    assert beside.comment == "1 word was not learned"
+
+
+@pytest.mark.parametrize("read", [ELSEWHERE, FOREIGN])
+def test_beside_an_example_words_that_say_nothing_are_told_to_have_no_share(
+    read: Understood,
+) -> None:
+    judged = judge_beside(read, Limits(), best=None)
+
+    assert judged.remarks()[-1].startswith("the words have no share in the answer")
+    assert judged.comment == "the words have no share; 1 word was not learned"
+    assert judge_beside(HALF, Limits(), best=0.9).comment == "1 word was not learned"
 
 
 def test_what_is_not_read_of_a_long_sentence_is_told() -> None:

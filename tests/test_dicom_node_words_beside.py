@@ -78,6 +78,31 @@ def test_words_of_no_weight_are_not_asked(tmp_path: Path) -> None:
     assert told[0].json()["cases"]
 
 
+def test_words_that_say_nothing_leave_the_answer_to_the_example(
+    words: WordLibrary, tmp_path: Path
+) -> None:
+    study, body = words.studies()[1], image_of(tmp_path, 1).read_bytes()
+    alone = post(words.node, body).json()
+
+    kept = get(words.node, text="wombat", study=study)
+    posted = post(words.node, body, text="wombat")
+    datasets = httpx.get(
+        f"{url_of(words.node)}/similar",
+        params={"text": "wombat", "study": study},
+        headers={"Accept": "application/dicom+json"},
+        timeout=60,
+    )
+
+    assert posted.json()["cases"] == alone["cases"]
+    assert scores(kept) == pytest.approx(plain(words.node, study))
+    for told in (kept.json(), posted.json()):
+        assert told["model_id"] == alone["model_id"] == words.node.model.model_id
+        assert told["encoder"] == alone["encoder"] == words.node.model.version
+        assert "the words have no share" in " ".join(told["words"]["remarks"])
+    assert datasets.json()[0]["00991008"]["Value"] == [alone["encoder"]]
+    assert datasets.headers["warning"].startswith('299 similis "the words have no share')
+
+
 def test_words_of_no_weight_need_no_text_space(
     tmp_path: Path, start_node: Callable[..., Node]
 ) -> None:

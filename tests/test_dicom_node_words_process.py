@@ -23,6 +23,7 @@ from dicom_node.errors import WordsFailed
 from dicom_node.node import Node
 from dicom_node.operate.reindex import former_encoder, reindex
 from dicom_node.words.process import TextProcess
+from encoder.errors import BadText
 
 pytestmark = pytest.mark.peer
 
@@ -51,6 +52,15 @@ def test_a_question_that_the_process_cannot_answer_does_not_end_it(words: WordLi
     limits = Path(f"/proc/{before}/limits").read_text()
     limit = str(words.node.config.encoder.memory_mb << 20)
     assert re.search(rf"Max data size +{limit} ", limits)
+
+
+def test_the_process_reads_a_sentence_as_its_text_space_does(words: WordLibrary) -> None:
+    running = words.node._texts.running
+
+    for sentence in (SENTENCE, "hip MRI without a wombat", f"{SENTENCE} " * 20):
+        assert running.understanding(sentence) == words.space.understanding(sentence)
+    with pytest.raises(BadText, match="no word"):
+        running.understanding("!!!")
 
 
 def test_words_stay_where_an_upgrade_brings_another_encoder_and_space(

@@ -137,7 +137,8 @@ def _kept_and_words(
     part = whole and part_of(whole, question.series, question.instance)
     if part is None:
         raise _not_indexed(study_uid, service.catalogue)
-    beside = Beside(example_of(service.catalogue, part), answering.search, weight)
+    example = example_of(service.catalogue, part)
+    beside = Beside(example, answering.search, weight, answering.model.version)
     return find_by_words(space, question, beside)
 
 
@@ -154,7 +155,7 @@ def find_by_words(space: WordSearch, question: Question, beside: Beside | None =
         verdict=str(told.judged.verdict),
     )
     study_uid = "" if beside is None else beside.example.study_instance_uid
-    return Asked(question, study_uid, told.ranking, space.words.version, told.judged)
+    return Asked(question, study_uid, told.ranking, told.version, told.judged)
 
 
 def _example_study(question: Question, catalogue: Catalogue) -> str:

@@ -23,7 +23,7 @@ class Verdict(StrEnum):
     INSIDE = "inside"  # every word was learned as it is said
     DOUBTFUL = "doubtful"  # there are cases, but some of the words count for nothing
     FAR = "far"  # none of the cases that are asked for is near the words
-    OUTSIDE = "outside"  # no word was learned, or none of the body part or method
+    OUTSIDE = "outside"  # no word was learned, or no picture of that body part and method
 
 
 class Limits(Protocol):
@@ -77,7 +77,13 @@ class Judged:
             said = longer if len(longer) <= _COMMENT_LENGTH else said
         return said
 
+    @property
+    def _has_no_share(self) -> bool:  # only beside an example there are cases all the same
+        return self.has_cases and not self.understood.says_something
+
     def _counts(self) -> Iterator[str]:
+        if self._has_no_share:
+            yield "the words have no share"
         if self._is_far:
             yield "none asked for is near these words"
         if count := len(self.understood.unknown):
@@ -91,7 +97,8 @@ class Judged:
 
     @property
     def _is_far(self) -> bool:
-        return bool(self.understood.known) and self.best is not None and self.best < self.needed
+        best = self.best if self.understood.says_something else None
+        return best is not None and best < self.needed
 
     def _remarks(self) -> Iterator[str]:
         if self._is_far:
@@ -103,16 +110,18 @@ class Judged:
             yield f"not learned: {', '.join(self.understood.unknown)}"
         if self.understood.elsewhere:
             yield (
-                f"nothing was learned of {', '.join(self.understood.elsewhere)}: the filters by "
-                "modality and body part find what a header says"
+                f"no such pictures were learned: {', '.join(self.understood.elsewhere)}; the "
+                "filters by modality and body part find what a header says"
             )
+        if self._has_no_share:
+            yield "the words have no share in the answer, which is that of the example"
         if self.understood.negated:
             yield f"negation is not understood: {', '.join(self.understood.negated)}"
         if not self.understood.together:
             yield "these words were learned of different modalities, never all of one"
         if self.understood.unread:
             yield f"{self.understood.unread} pieces of words at the end are not read: shorten it"
-        if not self.has_cases:
+        if not self.has_cases and not self.understood.elsewhere:
             yield (
                 'name the modality and the body part, as in "chest x-ray with pneumonia"; '
                 "only English is understood"

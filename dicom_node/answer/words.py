@@ -24,11 +24,15 @@ _OVERFETCH = 5  # candidates beside an example, for each case that is asked for
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Beside:
-    """An example that a sentence goes with, where images are searched, and the sentence's share."""
+    """An example that a sentence goes with, where images are searched, and the sentence's share.
+
+    `version` names the encoder of these images.
+    """
 
     example: Example
     images: Search
     weight: float
+    version: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +45,11 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a sentence has found, and how far it was understood."""
+    """What a sentence has found, how far it was understood, and what ranked: space or encoder."""
 
     ranking: Ranking
     judged: Judged
+    version: str
 
 
 def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -> Told:
@@ -58,7 +63,7 @@ def similar_to_words(search: WordSearch, sentence: Sentence, filters: Filters) -
     beside = sentence.beside
     if beside is not None and not (read.says_something and beside.weight):  # words take no share
         ranking = similar_to_vectors(beside.images, beside.example, filters)
-        return Told(ranking, judge_beside(read, search.words, best=None))
+        return Told(ranking, judge_beside(read, search.words, best=None), beside.version)
     # Near in the space is alike in meaning, which is no near-duplicate.
     plain = replace(filters, near_duplicate=None, minimum_score=None)
     if beside is None:
@@ -86,7 +91,8 @@ def _by_words(search: WordSearch, asked: Example, read: Understood, filters: Fil
     ranking = similar_to_vectors(search.search, asked, filters)
     judged = judge(read, search.words, best=_best(ranking))
     cases = ranking.cases if judged.has_cases else ()
-    return Told(replace(ranking, cases=_read(search.words, cases)), judged)
+    ranking = replace(ranking, cases=_read(search.words, cases))
+    return Told(ranking, judged, search.words.version)
 
 
 def _by_both(
@@ -94,7 +100,7 @@ def _by_both(
 ) -> Told:
     ranking = similar_to_vectors(search.search, asked, filters)
     judged = judge_beside(read, search.words, best=_best(ranking))
-    return Told(_both(search, ranking, asked, beside, filters), judged)
+    return Told(_both(search, ranking, asked, beside, filters), judged, search.words.version)
 
 
 def _best(ranking: Ranking) -> float | None:

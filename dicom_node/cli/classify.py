@@ -237,8 +237,8 @@ def _remarks(space: TextSpace, clips: list[dict[str, Any]]) -> Iterator[str]:
                 f"No label fits {name}: the best cosine is {best['cosine']:.3f}, at least "
                 f"{best['needed']:.3f} is needed."
             )
-        elif not space.understanding(best["label"]).known:
-            yield f"What {name} is told says little: no word of {best['label']} was learned."
+        elif not space.understanding(best["label"]).says_something:
+            yield f"What {name} is told says little: nothing was learned of {best['label']}."
 
 
 def _rows(clip: dict[str, Any]) -> list[tuple[object, ...]]:

@@ -68,7 +68,8 @@ def _in_words(parts: Parts, asked: Asked, filters: Filters) -> Found:
     beside = None
     if asked.example is not None:
         example = _example(parts, asked.example)
-        beside = Beside(example, _opened(parts).search, _weight(parts, asked))
+        opened = _opened(parts)
+        beside = Beside(example, opened.search, _weight(parts, asked), opened.model.version)
     told = similar_to_words(search, Sentence(asked.text, beside), filters)
     return Found(told.ranking, told.judged)
 

@@ -4,11 +4,11 @@ A process of its own, since an embedding one may be at one series for minutes an
 milliseconds. The sentence is in no message and no log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -23,6 +23,8 @@ from encoder.lexicon import Understood
 from index.vectors import Vectors
 
 log = structlog.get_logger()
+
+_T = TypeVar("_T")
 
 _LIMIT_S = 60.0
 _SENTENCE = Caller(wait_s=5.0, limit_s=10.0)
@@ -52,29 +54,32 @@ class TextProcess(Child):
 
         Raises `BadText`, `WorkerBusy` beside too many others, else as any `Child`.
         """
+        request: dict[str, object] = {"texts": list(sentences)}
+        return self._read(request, lambda _, data: _rows(data, len(sentences), self.dim))
 
-        def understand(reply: dict[str, Any], data: bytes) -> Vectors | BadText:
-            if "refused" in reply:
-                return BadText(**reply["refused"])
-            return _rows(data, len(sentences), self.dim)
+    def understanding(self, sentence: str) -> Understood:
+        """Say which words of a sentence were learned; raises as `texts`."""
 
-        found = self._ask({"texts": list(sentences)}, understand, _SENTENCE)
+        def understand(reply: dict[str, Any], _: bytes) -> Understood:
+            words = {
+                name: tuple(map(str, reply[name]))
+                for name in ("known", "unknown", "negated", "elsewhere")
+            }
+            together, unread = bool(reply["together"]), int(reply["unread"])
+            return Understood(**words, together=together, unread=unread)
+
+        return self._read({"understanding": sentence}, understand)
+
+    def _read(
+        self, request: dict[str, object], understand: Callable[[dict[str, Any], bytes], _T]
+    ) -> _T:
+        def told(reply: dict[str, Any], data: bytes) -> _T | BadText:
+            return BadText(**reply["refused"]) if "refused" in reply else understand(reply, data)
+
+        found = self._ask(request, told, _SENTENCE)
         if isinstance(found, BadText):
             raise found
         return found
-
-    def understanding(self, sentence: str) -> Understood:
-        """Say which words of a sentence were learned."""
-
-        def understand(reply: dict[str, Any], _: bytes) -> Understood:
-            known, unknown, negated, apart = (
-                tuple(map(str, reply[name]))
-                for name in ("known", "unknown", "negated", "elsewhere")
-            )
-            together, unread = bool(reply["together"]), int(reply["unread"])
-            return Understood(known, unknown, negated, together, apart, unread)
-
-        return self._ask({"understanding": sentence}, understand, _SENTENCE)
 
     def images(self, vectors: Vectors, modalities: Sequence[str]) -> Vectors:
         """Turn vectors (N, C) of the image encoder into unit rows (N, D)."""

@@ -38,9 +38,9 @@ def _answer(
     if "images" in request:
         rows = np.frombuffer(vectors, np.float32).reshape(len(request["images"]), -1)
         return {}, space.images(rows, request["images"]).tobytes()
-    if "understanding" in request:
-        return asdict(space.understanding(request["understanding"])), b""
     try:
+        if "understanding" in request:
+            return asdict(space.understanding(request["understanding"])), b""
         return {}, space.texts(request["texts"]).tobytes()
     except BadText as error:
         return {"refused": {"reason": error.reason, "advice": error.advice}}, b""

@@ -49,7 +49,7 @@ class WordsJudged(BaseModel):
     """How far the words of a question were understood; words that were not are those of the asker.
 
     Only "inside" and "doubtful" have cases; below `needed_cosine` none is what the words say.
-    `elsewhere` are body parts and methods of which nothing was learned.
+    `elsewhere` are body parts and methods: no such pictures were learned.
     """
 
     verdict: Verdict
@@ -67,8 +67,8 @@ class SimilarCases(BaseModel):
     """The cases in rank order, and which encoder or text space ranked them.
 
     Not `complete`: some kept studies were not searched, since their vectors are still being made.
-    `words` and `outside_space` are told of words; the latter: nothing was learned of
-    what they ask for.
+    `words` and `outside_space` are told of words; the latter, of words alone: nothing
+    was learned of what they ask for.
     """
 
     model_id: str

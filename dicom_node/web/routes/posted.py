@@ -145,7 +145,8 @@ def _like_files(
             raise QueryRefused("text: it goes with one example; send the files of one study")
         study = like[0].study_instance_uid
         question = Question(study=study, text=wanted.text, scope=scope, filters=filters)
-        found = find_by_words(space, question, Beside(like[0], answering.search, weight))
+        beside = Beside(like[0], answering.search, weight, model.version)
+        found = find_by_words(space, question, beside)
         return tell(service, identifier, media_type, found)
     ranking = similar_to_examples(answering.search, like, unlike, filters)
     if media_type == MEDIA_TYPE:
