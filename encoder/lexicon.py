@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from encoder.abbreviations import write_out
 from encoder.singular import singular
-from encoder.subjects import Learned, elsewhere
+from encoder.subjects import Learned, elsewhere, names_method, unlike
 
 _WORD = re.compile(r"[^\W\d_][^\W_]+")  # from a letter on, two characters at least
 _NEGATED = "no "  # before a word, in what was learned: "no contrast"
@@ -49,9 +49,11 @@ class Understood:
     """The content words of a sentence, each once, as it was said first, abbreviations written out.
 
     `known` were learned, `unknown` never were; `elsewhere` name body parts and methods, where no
-    modality was learned with such a picture; `negated` are cues of negation before words that were
-    not learned so. `together` says that some modality has all the known ones, `unread` how many
-    pieces of words at the end are more than the text tower reads.
+    modality was learned with such a picture. `unlike` are those that were not, where a method is
+    named: a part that a modality was not learned with may be in its pictures all the same.
+    `negated` are cues of negation before words that were not learned so. `together` says that some
+    modality has all the known ones, `unread` how many pieces of words at the end are more than the
+    text tower reads.
     """
 
     known: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class Understood:
     negated: tuple[str, ...] = ()
     together: bool = True
     elsewhere: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
     unread: int = 0
 
     @property
@@ -90,16 +93,16 @@ def understood(sentence: str, learned: Learned) -> Understood:
             known[one] = modalities
         elif word:
             unknown[one] = None
-    words, foreign, names = (
-        tuple(said[one] for one in each)
-        for each in (known, unknown, elsewhere(known, unknown, learned))
-    )
+    others = unlike(known, unknown, learned)
+    names = elsewhere(known, unknown) if len(others) == len(learned) else ()
+    words, foreign, apart = (tuple(said[one] for one in each) for each in (known, unknown, names))
     return Understood(
         known=words,
         unknown=foreign,
         negated=tuple(negated),
         together=not known or bool(frozenset.intersection(*known.values())),
-        elsewhere=names,
+        elsewhere=apart,
+        unlike=tuple(sorted(others)) if names_method((*known, *unknown)) else (),
     )
 
 

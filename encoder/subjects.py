@@ -2,6 +2,7 @@
 
 An unlearned adjective may be left aside, what a picture is of may not: whoever asks for a hip is
 not served with the chests that were learned as x-rays.
+So it is with what was learned of other pictures than are near: a CT is no endoscopy.
 Owns: `subjects.csv`, a row for the names of one body part (after PS3.16 Annex L) or method, and
 what it lies in or is a kind of. Does not own: which words were learned (`lexicon`).
 """
@@ -15,7 +16,7 @@ from importlib.resources import files
 from encoder.singular import singular
 
 TABLE_FILE = "subjects.csv"
-BODY_PART = "body part"
+BODY_PART, METHOD = "body part", "method"
 Names = frozenset[str]
 # Modality to the words that captions of its images taught, in one form; "no X" for a negated one.
 Learned = Mapping[str, Names]
@@ -54,22 +55,36 @@ def _around(place: int, outer: list[list[int]]) -> Iterator[int]:
         yield from _around(each, outer)
 
 
-def elsewhere(
-    known: Mapping[str, Collection[str]], unknown: Iterable[str], learned: Learned
-) -> tuple[str, ...]:
-    """Return the names of what is to be seen, where no modality was learned with such a picture.
+def unlike(known: Mapping[str, Collection[str]], unknown: Iterable[str], learned: Learned) -> Names:
+    """Return the modalities that were not learned with such a picture as is to be seen.
 
     `known` words have the modalities that learned them. A modality will do that fits one body part
-    and one method of those that are named. Told are the unknown names, else all: "x-ray of the
-    abdomen", where each was learned of other pictures.
+    and one method of those that are named.
     """
-    words = (*known, *unknown)
-    named = {word: subjects()[word] for word in words if word in subjects()}
+    named = {word: subjects()[word] for word in (*known, *unknown) if word in subjects()}
     alone = named.keys().isdisjoint(known)
-    for modality, its in learned.items():
-        has_all = alone and all(modality in each for each in known.values())
-        if _fits(named.values(), its, alone=has_all):
-            return ()
+    return frozenset(
+        modality
+        for modality, its in learned.items()
+        if not _fits(
+            named.values(),
+            its,
+            alone=alone and all(modality in each for each in known.values()),
+        )
+    )
+
+
+def names_method(words: Iterable[str]) -> bool:
+    """Say whether one of the words is the name of a method."""
+    return any(subjects()[word].kind == METHOD for word in words if word in subjects())
+
+
+def elsewhere(known: Collection[str], unknown: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of what is to be seen, where all modalities are unlike that.
+
+    The unknown ones, else all: "x-ray of the abdomen", where each was learned of other pictures.
+    """
+    named = [word for word in (*known, *unknown) if word in subjects()]
     return tuple(word for word in named if word not in known) or tuple(named)
 
 

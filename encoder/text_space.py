@@ -9,6 +9,7 @@ gap between kinds of media by taking off means.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,10 +76,14 @@ class TextSpace:
     def understanding(self, sentence: str) -> Understood:
         """Say which words of a sentence were learned, and how much of it is not read.
 
-        Raises BadText where no word of it can be read.
+        `unlike` then are all modalities whose head is one of those. Raises BadText where no word of
+        the sentence can be read.
         """
         unread = self._text.read(_written(sentence)).left_out
-        return replace(understood(sentence, self._learned), unread=unread)
+        read = understood(sentence, self._learned)
+        every = sorted({*self.modalities, *chain.from_iterable(KIN)})
+        unlike = tuple(one for one in every if self.head_of(one) in read.unlike)
+        return replace(read, unread=unread, unlike=unlike)
 
     def images(self, vectors: Matrix, modalities: Sequence[str]) -> Matrix:
         """Turn vectors (N, C) of the image encoder into unit rows (N, D), each by its modality.

@@ -83,7 +83,7 @@ class GraphTable:
         """
         with self._catalogue.writing() as connection:
             hold(connection, self.name)
-            self._check_extension(connection)
+            check_extension(connection)
             column = connection.execute(_COLUMN, {"name": self.name}).scalar_one_or_none()
             if column == f"halfvec({self._dim})":
                 return False
@@ -191,16 +191,6 @@ class GraphTable:
         found = connection.execute(_GRAPH, {"name": self._graph}).scalar_one_or_none()
         return found is True
 
-    def _check_extension(self, connection: Connection) -> None:
-        try:
-            if connection.execute(_FOUND).first() is None:
-                connection.execute(_EXTENSION)
-        except DBAPIError as error:
-            raise ExtensionMissing(str(error.orig).partition("\n")[0]) from error
-        version: str = connection.execute(_FOUND).scalar_one()
-        if tuple(map(int, version.split(".")[:2])) < _MINIMUM_VERSION:
-            raise ExtensionMissing(f"its version is {version}, and must be 0.8 or newer")
-
     def _give_memory(self, connection: Connection) -> None:
         """Let the graph be built in memory: beyond that it takes many times as long."""
         rows = connection.execute(text(f"SELECT count(*) FROM {self.name}")).scalar_one()
@@ -228,3 +218,15 @@ class GraphTable:
                 yield None
                 return
             yield connection
+
+
+def check_extension(connection: Connection) -> None:
+    """Make pgvector ready in a database; raises ExtensionMissing where it cannot be had."""
+    try:
+        if connection.execute(_FOUND).first() is None:
+            connection.execute(_EXTENSION)
+    except DBAPIError as error:
+        raise ExtensionMissing(str(error.orig).partition("\n")[0]) from error
+    version: str = connection.execute(_FOUND).scalar_one()
+    if tuple(map(int, version.split(".")[:2])) < _MINIMUM_VERSION:
+        raise ExtensionMissing(f"its version is {version}, and must be 0.8 or newer")

@@ -118,6 +118,14 @@ def test_no_row_is_let_go_of_where_the_store_is_not_mounted(parts: Parts) -> Non
     assert found(parts) == []
 
 
+@pytest.mark.parametrize("change", [-300, -1, 1, 100])
+def test_a_file_of_another_size_is_found(parts: Parts, change: int) -> None:
+    path = kept_file(parts)
+    os.truncate(path, path.stat().st_size + change)
+
+    assert [each.trouble for each in found(parts)] == [Trouble.FILE_DAMAGED]
+
+
 def test_a_truncated_file_is_found_by_its_size_and_set_aside(parts: Parts) -> None:
     path = kept_file(parts)
     os.truncate(path, path.stat().st_size - 2000)

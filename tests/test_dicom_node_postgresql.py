@@ -10,6 +10,7 @@ from postgres import Server, closed_connections
 from sqlalchemy import text
 from test_dicom_node_cli import similis
 
+from dicom_node.cli.migrate_database import migrate_database
 from dicom_node.config import Config
 from dicom_node.node import Node
 from training import phantoms
@@ -65,6 +66,25 @@ def test_a_catalogue_that_moved_answers_as_before(url: str, images: Path, tmp_pa
     assert json.loads(after.stdout) == before
     refused = similis("migrate-database", url, data=data, expect=1)
     assert "not empty" in refused.stderr
+
+
+def test_a_catalogue_moved_to_where_pgvector_is_not_says_so(
+    url: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "data"
+    similis("import", images, data=data)
+    missing = text("CREATE EXTENSION no_such_extension")
+    monkeypatch.setattr("index.pgvector_table._EXTENSION", missing)
+
+    migrate_database(url, data=data)
+
+    told = capsys.readouterr()
+    assert "the copy is whole, but before it can answer: PostgreSQL's extension" in told.err
+    assert "Copied and verified" in told.out
 
 
 def test_pgvector_needs_postgresql() -> None:

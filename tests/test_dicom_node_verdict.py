@@ -117,10 +117,10 @@ def test_what_nothing_was_learned_of_is_named_with_another_way_to_it() -> None:
 
     assert judged.remarks() == (
         "not learned: hip",
-        "no such pictures were learned: hip; the filters by modality and body part find what a "
-        "header says",
+        "no such pictures were learned: hip; query/retrieve (C-FIND, QIDO-RS) finds what a header "
+        "says",
     )
-    assert judged.comment == "body part or method never learned: ask for it by its header"
+    assert judged.comment == "body part or method never learned: use query/retrieve for it"
 
 
 @pytest.mark.parametrize("read", [ELSEWHERE, FOREIGN])
@@ -145,6 +145,15 @@ def test_what_is_not_read_of_a_long_sentence_is_told() -> None:
 def test_what_is_far_says_how_far_and_what_to_do() -> None:
     judged = judge(HALF, Limits(), best=0.2)
 
-    assert judged.remarks()[0].endswith("(best cosine 0.200, at least 0.400 is needed)")
-    assert judged.remarks()[-1].startswith("name the modality and the body part")
+    assert judged.remarks()[0].endswith("(best 0.200, 0.400 is needed)")
+    assert judged.remarks()[-1] == "perhaps none is kept, or it is near to simpler words"
     assert judged.comment == "none asked for is near these words; 1 word was not learned"
+
+
+def test_a_sentence_about_other_modalities_than_those_near_is_far() -> None:
+    judged = judge(WHOLE, Limits(), best=None, others=True)
+
+    assert judged.verdict is Verdict.FAR
+    assert judged.remarks()[0].endswith("(no case is such a picture, 0.300 is needed)")
+    assert judged.comment == "none asked for is near these words"
+    assert judge(WHOLE, Limits(), best=0.9, others=False).verdict is Verdict.INSIDE

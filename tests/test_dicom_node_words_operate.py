@@ -121,7 +121,7 @@ def test_another_encoder_has_no_words_until_it_gives_way_again(
     (finding,) = found(parts)
     model_id = parts.catalogue.answering_generation().model_id
     assert (finding.trouble, finding.subject) == (Trouble.WORDS_UNANSWERED, model_id)
-    assert "`similis reindex`, or `similis train bind`" in finding.detail
+    assert f"is of encoder {space.image_model_id}: answer with that by" in finding.detail
     assert repair(parts, finding).outcome is Outcome.LEFT
     said = similis("check", "--json", data=parts.config.data, SIMILIS_TEXT__ENABLED="false")
     assert json.loads(said.stdout) == [], "words are not wanted then"

@@ -114,6 +114,17 @@ def test_the_modality_that_is_named_comes_first_at_each_door(
     ]
 
 
+def test_a_modality_of_which_nothing_is_kept_is_not_answered_with_others(shipped: Node) -> None:
+    asked = {"text": "endoscopy of the colon"}
+    answer = httpx.post(f"{url_of(shipped)}/similar", json=asked, timeout=60).json()
+
+    assert answer["cases"] == []
+    assert answer["words"]["verdict"] == "far"
+    assert {"CR", "DX", "CT", "US"} <= {*answer["words"]["unlike"]}
+    assert "ES" not in answer["words"]["unlike"]
+    assert {each[1] for each in by_http(shipped, text="CT of the head")} <= {"CT", "MR"}
+
+
 def test_the_command_line_says_the_same_beside_the_node(shipped: Node) -> None:
     said = similis("similar", "--text", "chest x-ray", "--json", data=shipped.config.data)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from encoder import space_checkpoint
 from encoder.checkpoint import (
     CENTRE,
     SHIPPED,
@@ -62,6 +63,11 @@ def test_an_encoder_trained_by_self_supervision_alone_lies_beside_it() -> None:
     assert alone.description.trained
     card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"`{model_id(alone)}`" in card
+
+
+def test_the_card_names_the_shipped_text_space() -> None:
+    card = (SHIPPED / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"| space id | `{space_checkpoint.space_id(space_checkpoint.load())}`" in card
 
 
 def test_what_is_saved_loads_with_the_same_id(tmp_path: Path) -> None:

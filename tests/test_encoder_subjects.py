@@ -49,6 +49,21 @@ def elsewhere(sentence: str, learned: dict[str, frozenset[str]]) -> set[str]:
 )
 def test_what_was_learned_may_be_asked_for(sentence: str) -> None:
     assert elsewhere(sentence, SEVERAL) == set()
+    assert len(understood(sentence, SEVERAL).unlike) < len(SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "like"),
+    [
+        ("CT of the abdomen", {"CT"}),
+        ("lungs clear, heart normal", set(SEVERAL)),  # no method is named
+        ("pneumonia on CT", {"CT"}),
+        ("polyp", set(SEVERAL)),
+        ("colonoscopy", {"ES"}),
+    ],
+)
+def test_other_modalities_than_were_learned_so_are_told(sentence: str, like: set[str]) -> None:
+    assert set(understood(sentence, SEVERAL).unlike) == set(SEVERAL) - like
 
 
 @pytest.mark.parametrize(

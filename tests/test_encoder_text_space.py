@@ -67,6 +67,14 @@ def test_kin_share_a_head_and_strangers_have_one_for_all(modality: str, head: st
     np.testing.assert_array_equal(SPACE.images(vectors(1), [modality]), same)
 
 
+def test_what_a_sentence_is_not_about_is_told_with_all_kin() -> None:
+    space = TextSpace(small_space(words={"CR": ("ray", "chest"), "CT": ("ct",)}), device="cpu")
+
+    assert space.understanding("CT").unlike == ("CR", "DX", "RF", "RG")
+    assert space.understanding("chest x-ray").unlike == ("CT",)
+    assert space.understanding("wombat").unlike == ()
+
+
 def test_kin_stand_in_for_one_another_either_way() -> None:
     digital = TextSpace(small_space(modalities=("DX", "US")), device="cpu")
     assert digital.head_of("CR") == "DX"

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from encoder.lexicon import Understood
 
 _COMMENT_LENGTH = 64  # of VR LO (PS3.5 section 6.2)
-_ELSEWHERE = "body part or method never learned: ask for it by its header"
+_ELSEWHERE = "body part or method never learned: use query/retrieve for it"
 _NOT_LEARNED = "words were never learned: name the modality and the body part"
 
 
@@ -35,12 +35,16 @@ class Limits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict and its reasons; the `best` cosine, None without a case, and what was `needed`."""
+    """A verdict and its reasons; the `best` cosine, None without a case, and what was `needed`.
+
+    `others`: all cases that are near are of modalities that the sentence is not about.
+    """
 
     verdict: Verdict
     understood: Understood
     best: float | None
     needed: float
+    others: bool = False
 
     @property
     def has_cases(self) -> bool:
@@ -58,6 +62,7 @@ class Judged:
             "verdict": self.verdict,
             "not_learned": known["unknown"],
             "elsewhere": known["elsewhere"],
+            "unlike": known["unlike"],
             "negated": known["negated"],
             "learned_together": known["together"],
             "pieces_not_read": known["unread"],
@@ -97,21 +102,21 @@ class Judged:
 
     @property
     def _is_far(self) -> bool:
-        best = self.best if self.understood.says_something else None
-        return best is not None and best < self.needed
+        is_far = self.others if self.best is None else self.best < self.needed
+        return self.understood.says_something and is_far
 
     def _remarks(self) -> Iterator[str]:
         if self._is_far:
-            cosines = f"best cosine {self.best:.3f}, at least {self.needed:.3f} is needed"
-            yield f"no case asked for is near these words ({cosines})"
+            best = "no case is such a picture" if self.best is None else f"best {self.best:.3f}"
+            yield f"no case asked for is near these words ({best}, {self.needed:.3f} is needed)"
         if not self.understood.known:
             yield "no word of this was learned, so it counts for nothing"
         if self.understood.unknown:
             yield f"not learned: {', '.join(self.understood.unknown)}"
         if self.understood.elsewhere:
             yield (
-                f"no such pictures were learned: {', '.join(self.understood.elsewhere)}; the "
-                "filters by modality and body part find what a header says"
+                f"no such pictures were learned: {', '.join(self.understood.elsewhere)}; "
+                "query/retrieve (C-FIND, QIDO-RS) finds what a header says"
             )
         if self._has_no_share:
             yield "the words have no share in the answer, which is that of the example"
@@ -121,14 +126,18 @@ class Judged:
             yield "these words were learned of different modalities, never all of one"
         if self.understood.unread:
             yield f"{self.understood.unread} pieces of words at the end are not read: shorten it"
-        if not self.has_cases and not self.understood.elsewhere:
+        if self._is_far:
+            yield "perhaps none is kept, or it is near to simpler words"
+        elif not self.has_cases and not self.understood.elsewhere:
             yield (
                 'name the modality and the body part, as in "chest x-ray with pneumonia"; '
                 "only English is understood"
             )
 
 
-def judge(understood: Understood, limits: Limits, *, best: float | None) -> Judged:
+def judge(
+    understood: Understood, limits: Limits, *, best: float | None, others: bool = False
+) -> Judged:
     """Judge a sentence by its words, and by the best cosine of the cases asked for.
 
     The more of its words were never learned, the nearer the best case has to be. Without one that
@@ -137,11 +146,11 @@ def judge(understood: Understood, limits: Limits, *, best: float | None) -> Judg
     """
     needed = needed_cosine(understood, limits)
     verdict = Verdict.INSIDE if understood.is_whole else Verdict.DOUBTFUL
-    if best is not None and best < needed:
+    if others if best is None else best < needed:
         verdict = Verdict.FAR
     if not understood.says_something:
         verdict = Verdict.OUTSIDE
-    return Judged(verdict, understood, best, needed)
+    return Judged(verdict, understood, best, needed, others)
 
 
 def judge_beside(understood: Understood, limits: Limits, *, best: float | None) -> Judged:

@@ -19,7 +19,7 @@ from index.search import MAX_K, Search
 from index.vectors import Vectors
 
 _DECIMALS = 6
-_OVERFETCH = 5  # candidates beside an example, for each case that is asked for
+_OVERFETCH = 5  # candidates, for each case that is asked for, where some will not do
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,10 +88,17 @@ def _asked(text: Vectors, example: Example | None = None) -> Example:
 
 
 def _by_words(search: WordSearch, asked: Example, read: Understood, filters: Filters) -> Told:
+    if read.unlike:
+        filters = replace(filters, k=min(_OVERFETCH * filters.k, MAX_K))
     ranking = similar_to_vectors(search.search, asked, filters)
-    judged = judge(read, search.words, best=_best(ranking))
-    cases = ranking.cases if judged.has_cases else ()
-    ranking = replace(ranking, cases=_read(search.words, cases))
+    # Where a CT is asked for, and CT was learned, an endoscopy that is near is none.
+    cases = tuple(case for case in ranking.cases if case.modality not in read.unlike)
+    best = cases[0].score if cases else None
+    judged = judge(read, search.words, best=best, others=bool(ranking.cases and not cases))
+    if not judged.has_cases:
+        cases = ()
+    ranked = [replace(case, rank=rank) for rank, case in enumerate(cases, start=1)]
+    ranking = replace(ranking, cases=_read(search.words, tuple(ranked)))
     return Told(ranking, judged, search.words.version)
 
 

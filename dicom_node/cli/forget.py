@@ -43,13 +43,16 @@ def forget(
             asked = f"Delete {kept.instances} instances and {len(kept.reports)} reports for good?"
             _confirm(asked)
         kept = forget_study(parts, study)
-        if not empty_log(parts):  # of a study that is gone, too: an earlier one may be in it
+        emptied = empty_log(parts)  # of a study that is gone, too: an earlier one may be in it
+        if not emptied:
             typer.echo(_LEFT_IN_LOG, err=True)
     finally:
         parts.close()
     if kept is None:
+        if emptied:
+            typer.echo("similis: the catalogue's log holds nothing that was forgotten.", err=True)
         raise NotKnown("study", study, "`similis similar` and the PACS name studies by their UID")
-    _print(kept, json=json)
+    _print(kept, emptied=emptied, json=json)
 
 
 def _confirm(question: str) -> None:
@@ -60,7 +63,7 @@ def _confirm(question: str) -> None:
         raise
 
 
-def _print(kept: Belongings, *, json: bool) -> None:
+def _print(kept: Belongings, *, emptied: bool, json: bool) -> None:
     numbers = {
         "series": kept.series,
         "instances": kept.instances,
@@ -78,8 +81,15 @@ def _print(kept: Belongings, *, json: bool) -> None:
         for mention in kept.named_by
     ]
     if json:
-        forgotten = {"study_instance_uid": kept.study_instance_uid, "deleted": numbers}
-        print_json(forgotten | {"own_reports": kept.reports, "named_by": named_by})
+        print_json(
+            {
+                "study_instance_uid": kept.study_instance_uid,
+                "deleted": numbers,
+                "own_reports": kept.reports,
+                "named_by": named_by,
+                "log_emptied": emptied,
+            }
+        )
         return
     print_table("Forgotten", ("deleted", "number"), list(numbers.items()))
     if named_by:

@@ -13,8 +13,11 @@ from dicom_node.cli.options import (
     print_table,
     progress,
 )
+from dicom_node.config import Engine
 from dicom_node.parts import existing_parts, utc_now
 from index.db import Database, connect, migrate
+from index.errors import ExtensionMissing
+from index.pgvector_table import check_extension
 from index.transfer import row_count, transfer
 
 
@@ -38,14 +41,29 @@ def migrate_database(
                 moved = transfer(
                     parts.catalogue, target, lambda table, rows: bars.advance(bar, rows)
                 )
+            lacking = _lacking(target, parts.config.index.engine)
         finally:
             target.engine.dispose()
     finally:
         parts.folder.unlock()
         parts.close()
+    if lacking:
+        typer.echo(f"similis: the copy is whole, but before it can answer: {lacking}", err=True)
     if json:
         print_json({name: {"rows": c.rows, "digest": c.digest} for name, c in moved.items()})
         return
     rows = [(name, contents.rows, contents.digest) for name, contents in moved.items()]
     print_table("Copied and verified", ("table", "rows", "digest"), rows)
     typer.echo("Now set storage.database_url to the new database; files stay where they are.")
+
+
+def _lacking(target: Database, engine: Engine) -> str:
+    """Say what the database lacks to be searched; "" where it has all, or searches nothing."""
+    if target.engine.dialect.name != "postgresql" or engine is Engine.HNSWLIB:
+        return ""
+    try:
+        with target.engine.begin() as connection:
+            check_extension(connection)
+    except ExtensionMissing as error:
+        return str(error)
+    return ""

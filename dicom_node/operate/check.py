@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from dicom_node.config import Engine
 from dicom_node.generation import answering_model, bring_encoder
@@ -35,6 +36,8 @@ class Trouble(StrEnum):
     ENCODER_MISSING = "an encoder that answers and is not kept"
     WORDS_UNANSWERED = "an encoder that answers and has no text space"
 
+
+_GROUP_LENGTH_END = 144  # preamble, prefix, and the element (0002,0000) that counts the rest
 
 # What is only told of: nothing is lost or wrong by it, and nothing but a person may change it.
 HARMLESS = frozenset({Trouble.FILE_SET_ASIDE, Trouble.WORDS_UNANSWERED})
@@ -106,14 +109,21 @@ def _files(parts: Parts, advance: Callable[[int], None], *, read: bool) -> Itera
 
 
 def _trouble_of(parts: Parts, kept: StoredFile, *, read: bool) -> Trouble | None:
+    path = parts.store.path(kept.relative_path)
     try:
-        size = parts.store.path(kept.relative_path).stat().st_size
+        damaged = path.stat().st_size != _before_data_set(path) + kept.size_bytes
     except FileNotFoundError:
         return Trouble.FILE_MISSING
-    damaged = size <= kept.size_bytes  # the file meta comes before the data set
     if read and not damaged:
         damaged = parts.store.digest_of(kept.relative_path) != kept.sha256
     return Trouble.FILE_DAMAGED if damaged else None
+
+
+def _before_data_set(path: Path) -> int:
+    """Read where the data set begins: after preamble and file meta (PS3.10 section 7.1)."""
+    with path.open("rb") as file:
+        head = file.read(_GROUP_LENGTH_END)
+    return _GROUP_LENGTH_END + int.from_bytes(head[-4:], "little")
 
 
 def _kind_of(parts: Parts, relative: str) -> Trouble:

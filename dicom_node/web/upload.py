@@ -149,7 +149,7 @@ def _boundary(content_type: str) -> bytes:
         return b""
     parts_type = _parameter(header, "type") or DICOM
     if media_type != _RELATED or parts_type.lower() != DICOM:
-        raise HTTPException(415, f'send {_RELATED}; type="{DICOM}", or {DICOM}')
+        raise HTTPException(415, f'send {_RELATED}; type="{DICOM}", or {DICOM}, or words as JSON')
     boundary = _parameter(header, "boundary")
     if not 0 < len(boundary) <= _MAXIMUM_BOUNDARY:
         raise NotUnderstood("the multipart body names no boundary")

@@ -64,8 +64,8 @@ def trouble_with(folder: DataFolder, text: Text, model_id: str) -> str:
         case "":
             return f"`text.folder`: {configured} holds no text space that can be read{otherwise}"
         case of if of != model_id:
-            advice = "run `similis reindex`, or `similis train bind`"
-            return f"{configured} is of another encoder: {advice}{otherwise}"
+            advice = "answer with that by `similis reindex`, or bind this by `similis train bind`"
+            return f"{configured} is of encoder {of}: {advice}{otherwise}"
     return ""
 
 

@@ -63,7 +63,7 @@ class TextProcess(Child):
         def understand(reply: dict[str, Any], _: bytes) -> Understood:
             words = {
                 name: tuple(map(str, reply[name]))
-                for name in ("known", "unknown", "negated", "elsewhere")
+                for name in ("known", "unknown", "negated", "elsewhere", "unlike")
             }
             together, unread = bool(reply["together"]), int(reply["unread"])
             return Understood(**words, together=together, unread=unread)

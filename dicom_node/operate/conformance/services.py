@@ -187,14 +187,14 @@ def _words() -> Section:
             them, a negation, or words of different modalities, the matches are doubtful; the more
             words are unknown, the nearer the best case has to be, else there is no match, nor where
             no word is known, or no modality was learned with a body part and a method that are
-            named (hip x-ray, where x-rays of the chest were): the filters by modality and body part
-            find those by their headers. Beside an example words take no match away, and near-
-            duplicates are matches of their own; words that say nothing then have no share, and the
-            answer is that of the example. The final response is success with an Error Comment,
-            which repeats no word; so it is while vectors for words are still being made, when cases
-            may be missing. A text without a word, not in Latin letters, or too long is refused;
-            control characters are left out. No word of a query is logged or kept. A node without a
-            text space of its encoder refuses words.
+            named (hip x-ray, where x-rays of the chest were): query and retrieve finds those by
+            their headers. Matches are of modalities that were learned with such pictures. Beside an
+            example words take no match away, and near-duplicates are matches of their own; words
+            that say nothing then have no share, and the answer is that of the example. The final
+            response is success with an Error Comment, which repeats no word; so it is while vectors
+            for words are still being made, when cases may be missing. A text without a word, not in
+            Latin letters, or too long is refused; control characters are left out. No word of a
+            query is logged or kept. A node without a text space of its encoder refuses words.
             """
         ),
     )

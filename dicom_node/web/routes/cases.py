@@ -49,12 +49,14 @@ class WordsJudged(BaseModel):
     """How far the words of a question were understood; words that were not are those of the asker.
 
     Only "inside" and "doubtful" have cases; below `needed_cosine` none is what the words say.
-    `elsewhere` are body parts and methods: no such pictures were learned.
+    `elsewhere` are body parts and methods: no such pictures were learned; `unlike` are modalities
+    that were learned, and without such pictures: of them there are no cases.
     """
 
     verdict: Verdict
     not_learned: tuple[str, ...]
     elsewhere: tuple[str, ...]
+    unlike: tuple[str, ...]
     negated: tuple[str, ...]
     learned_together: bool
     pieces_not_read: int
