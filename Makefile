@@ -52,7 +52,8 @@ bench-receive: $(VENV)/.dev
 bench-find: $(VENV)/.dev
 	$(BIN)/python tests/bench/find.py $(CLIPS)
 
-# SIZE=number of vectors, THREADS=that build, DATABASE=URL of an empty database with pgvector.
+# SIZE=number of vectors, THREADS=that build, DATABASE=URL of an empty database with pgvector,
+# PEERS=names that the other engines begin with, all if none is given.
 bench-index: $(VENV)/.bench
 	$(BIN)/python tests/bench/vectors.py --size $(or $(SIZE),100000) \
 	  --threads $(or $(THREADS),2) --database "$(DATABASE)" --peers "$(PEERS)"

@@ -49,8 +49,8 @@ class Understood:
     """The content words of a sentence, each once, as it was said first, abbreviations written out.
 
     `known` were learned, `unknown` never were; `elsewhere` name body parts and methods, where no
-    modality was learned with such a picture. `unlike` are those that were not, where a method is
-    named: a part that a modality was not learned with may be in its pictures all the same.
+    modality was learned with such a picture. `unlike` are modalities that were not, where a method
+    is named: a part that a modality was not learned with may be in its pictures all the same.
     `negated` are cues of negation before words that were not learned so. `together` says that some
     modality has all the known ones, `unread` how many pieces of words at the end are more than the
     text tower reads.

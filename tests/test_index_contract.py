@@ -243,8 +243,9 @@ def test_an_empty_index_answers(engine: Engine, tmp_path: Path, catalogue: Catal
 
 
 # pgvector keeps ten identical vectors at most in a node: thousands of them get in each other's way,
-# and cut some others off, which no effort brings back. Of seven graphs the worst found 93 %.
-LEAST_FOUND = {"pgvector": 0.80, "two shards": 0.80}  # as README has it; .84 to .98 were met
+# and cut some others off, which no effort brings back. Of seven graphs the worst found 93 %;
+# two shards once found 84 %. README says that up to a fifth may be missed.
+LEAST_FOUND = {"pgvector": 0.85, "two shards": 0.80}
 
 
 def test_two_thousand_black_frames_hide_nothing(

@@ -58,7 +58,7 @@ def migrate_database(
 
 
 def _lacking(target: Database, engine: Engine) -> str:
-    """Say what the database lacks to be searched; "" where it has all, or searches nothing."""
+    """Make the database ready to be searched, if it is to be; say what it lacks, "" for nothing."""
     if target.engine.dialect.name != "postgresql" or engine is Engine.HNSWLIB:
         return ""
     try:
